@@ -1,0 +1,4 @@
+"""A FastAPI service on PostgreSQL and Redis."""
+
+NAME = __name__.replace("_", "-")
+"""The name of the distribution, the command and the service."""

@@ -1,0 +1,114 @@
+"""The one place that turns errors into problem details (RFC 9457)."""
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+from starlette.types import Scope
+
+TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}  # Python 3.11 has older ones
+IF_MATCH_MISSING = {"in": "header", "field": "if-match", "detail": "Field required"}
+
+
+class Problem(BaseModel):
+    """What the client is told about an error. `errors` names each bad field of the request."""
+
+    type: str = "about:blank"
+    title: str = Field(examples=["Unprocessable Content"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["The request has 1 invalid field."])
+    instance: str = Field(examples=["/path"])
+    request_id: str = Field(examples=["0b0e6cf21b1f4c0aa3f5cbb7b1a2e6d4"])
+    errors: list[dict[str, str]] = Field(
+        [], examples=[[{"in": "body", "field": "name", "detail": "Field required"}]]
+    )
+
+
+RESPONSE = {
+    "description": "What went wrong.",
+    "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
+}
+"""The OpenAPI response that documents every error of an operation."""
+
+
+class ProblemError(Exception):
+    """An outcome that the client is told about."""
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.headers = headers
+
+
+class UnavailableError(ProblemError):
+    """Something that the service depends on is not there now."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "1"})
+
+
+def respond(
+    scope: Scope,
+    status: int,
+    detail: str = "",
+    headers: Mapping[str, str] | None = None,
+    **more: Any,
+) -> Response:
+    """Problem details as the answer to the request of `scope`, with `more` members."""
+    title = TITLES.get(status) or HTTPStatus(status).phrase
+    members = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail or title,
+        "instance": quote(scope["path"]),
+        "request_id": scope["request_id"],
+        **more,
+    }
+    # Escaped to ASCII: a client's own words may hold lone surrogates, which UTF-8 cannot carry.
+    return Response(json.dumps(members), status, headers, media_type="application/problem+json")
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Answer each expected error of `app` with problem details."""
+    app.add_exception_handler(ProblemError, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+
+
+async def _on_problem(request: Request, error: Any) -> Response:
+    return respond(request.scope, error.status, str(error), error.headers)
+
+
+async def _on_invalid_request(request: Request, error: Any) -> Response:
+    found = error.errors()
+    if found[0]["type"] == "json_invalid":
+        return respond(request.scope, 400, f"The body is not JSON: {found[0]['ctx']['error']}.")
+    if isinstance(error.body, bytes):
+        # FastAPI does not parse a body of another media type: it arrives here as it came.
+        return respond(request.scope, 415, "Send the body as Content-Type: application/json.")
+    errors = [
+        {"in": place, "field": ".".join(map(str, path)), "detail": each["msg"]}
+        for each in found
+        for place, *path in [each["loc"]]
+    ]
+    if errors == [IF_MATCH_MISSING]:
+        return respond(request.scope, 428, "Send If-Match with the ETag of the version you read.")
+    detail = f"The request has {len(errors)} invalid field{'s' * (len(errors) > 1)}."
+    return respond(request.scope, 422, detail, errors=errors)
+
+
+async def _on_http_exception(request: Request, error: Any) -> Response:
+    headers = error.headers
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # Starlette names the methods of one matching route; RFC 9110 wants all of them.
+        matching = (r for r in request.app.routes if r.matches(request.scope)[0] != Match.NONE)
+        headers = {"Allow": ", ".join(sorted({method for r in matching for method in r.methods}))}
+    return respond(request.scope, error.status_code, error.detail, headers)

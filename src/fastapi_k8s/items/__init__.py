@@ -1,0 +1,5 @@
+"""The example domain: things with a name."""
+
+from .routes import router
+
+__all__ = ["router"]

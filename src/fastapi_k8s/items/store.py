@@ -1,0 +1,94 @@
+"""Items in PostgreSQL, with the cache in front of the reads of one."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any
+from uuid import UUID
+
+from ..cache import Cache
+from ..conditional import check_match
+from ..database import Connection, Database
+from ..errors import ProblemError
+from .schemas import Item, ItemContent
+
+COLUMNS = "id, name, description, created_at, updated_at"
+INSERT = f"INSERT INTO items (name, description) VALUES ($1, $2) RETURNING {COLUMNS}"
+FIND = f"SELECT {COLUMNS} FROM items WHERE id = $1"
+# UUIDv7 ids grow with time: the primary key is the order, and the place of a cursor in it.
+LIST = f"SELECT {COLUMNS} FROM items WHERE id < $1 ORDER BY id DESC LIMIT $2"
+END = UUID(int=2**128 - 1)
+# clock_timestamp(): whoever waited for the row began before the one it waited for.
+UPDATE = f"""
+UPDATE items SET name = $2, description = $3, updated_at = clock_timestamp()
+WHERE id = $1 RETURNING {COLUMNS}
+"""
+DELETE = "DELETE FROM items WHERE id = $1"
+
+
+async def insert(connection: Connection, content: ItemContent) -> Item:
+    """Add an item in the caller's transaction."""
+    return _item(await connection.fetchrow(INSERT, content.name, content.description))
+
+
+class ItemStore:
+    """Refuses an id that is not there (404)."""
+
+    def __init__(self, database: Database, cache: Cache) -> None:
+        self._database = database
+        self._cache = cache
+
+    async def page(self, after: UUID | None, limit: int) -> list[Item]:
+        """At most `limit` items, newest first, from behind the item `after`."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(LIST, after or END, limit)
+        return [_item(row) for row in rows]
+
+    async def read(self, item_id: UUID) -> bytes:
+        """The item's representation."""
+
+        async def load() -> bytes | None:
+            async with self._database.connection() as connection:
+                row = await connection.fetchrow(FIND, item_id)
+            return _item(row).json_bytes() if row else None
+
+        found = await self._cache.read(_key(item_id), load)
+        if found is None:
+            raise _missing(item_id)
+        return found
+
+    async def replace(self, item_id: UUID, content: ItemContent, if_match: str) -> bytes:
+        """Replace the version that `if_match` names, and return the new representation."""
+        async with self._writing(item_id, if_match) as connection:
+            row = await connection.fetchrow(UPDATE, item_id, content.name, content.description)
+        return _item(row).json_bytes()
+
+    async def delete(self, item_id: UUID, if_match: str | None) -> None:
+        """Delete the item; only the version that `if_match` names, if it is given."""
+        async with self._writing(item_id, if_match) as connection:
+            await connection.execute(DELETE, item_id)
+
+    @asynccontextmanager
+    async def _writing(self, item_id: UUID, if_match: str | None) -> AsyncIterator[Connection]:
+        try:
+            async with self._database.transaction() as connection:
+                row = await connection.fetchrow(f"{FIND} FOR UPDATE", item_id)
+                if row is None:
+                    raise _missing(item_id)
+                check_match(if_match, _item(row).json_bytes())
+                yield connection
+        finally:
+            # Whatever happened: an error does not tell whether PostgreSQL has committed.
+            await self._cache.drop(_key(item_id))
+
+
+def _item(row: Any) -> Item:
+    return Item.model_construct(**row)  # PostgreSQL's word needs no validation
+
+
+def _key(item_id: UUID) -> str:
+    return f"items:{item_id}"
+
+
+def _missing(item_id: UUID) -> ProblemError:
+    return ProblemError(HTTPStatus.NOT_FOUND, f"There is no item {item_id}.")

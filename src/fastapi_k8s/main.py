@@ -1,0 +1,71 @@
+"""The whole composition."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from . import NAME, errors, health, items
+from .body_limit import BodyLimit
+from .cache import open_cache
+from .database import open_database
+from .migrations import newest_revision
+from .observability import metrics
+from .observability.requests import Observe
+from .settings import Settings, load_settings
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application. It does no I/O until its lifespan begins."""
+    measured = metrics.Metrics()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        # Opened in this order, closed in reverse; what is yielded is every request's `state`.
+        async with (
+            open_database(settings, settings.database_pool_size) as database,
+            open_database(settings, 1) as probed,
+            open_cache(settings) as cache,
+        ):
+            yield {
+                "settings": settings,
+                "metrics": measured,
+                "database": database,
+                "cache": cache,
+                "readiness": health.Readiness(probed, cache, newest_revision()),
+            }
+
+    app = FastAPI(
+        title=NAME,
+        version=settings.app_version or "dev",
+        root_path=settings.root_path,
+        lifespan=lifespan,
+        responses={"default": errors.RESPONSE},
+        redirect_slashes=False,
+        redoc_url=None,
+    )
+    errors.handle_errors(app)
+    for router in (health.router, metrics.router, items.router):
+        app.include_router(router)
+    # The last one added is the first to see a request.
+    app.add_middleware(BodyLimit, limit=settings.max_body_size)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["ETag", "Location", "X-Request-ID"],
+        )
+    app.add_middleware(Observe, metrics=measured)
+    return app
+
+
+def application() -> FastAPI:
+    """The application as servers start it: settings from the environment, or exit code 2."""
+    settings = load_settings()
+    logging.getLogger().setLevel(settings.log_level)
+    return create_app(settings)

@@ -1,0 +1,24 @@
+"""Answers to be given again."""
+
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    op.execute("""
+        CREATE TABLE idempotency_keys (
+            key text PRIMARY KEY,
+            fingerprint bytea NOT NULL,
+            status integer NOT NULL,
+            headers jsonb NOT NULL,
+            body bytea NOT NULL,
+            expires_at timestamptz NOT NULL
+        )
+    """)
+    op.execute("CREATE INDEX idempotency_keys_expires_at ON idempotency_keys (expires_at)")
+
+
+def downgrade() -> None:
+    op.execute("DROP TABLE idempotency_keys")
