@@ -94,6 +94,7 @@ def _serve(port: int) -> None:
         port=port,
         reload=True,
         reload_dirs=[str(PROJECT / "src")],
+        root_path=os.environ.get("ROOT_PATH", ""),
         log_config=logs.CONFIG,
         access_log=False,
     )

@@ -25,7 +25,8 @@ START_TIMEOUT = 60.0
 def _package(name: str) -> Path:
     """The folder of an installed package, without the work and warnings of importing it."""
     spec = find_spec(name)
-    assert spec and spec.submodule_search_locations
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
     return Path(spec.submodule_search_locations[0])
 
 
@@ -103,12 +104,12 @@ class Server:
             os.kill(process, signal.SIGCONT)
 
     def _processes(self) -> list[int]:
+        """The server and its children, which may have sessions of their own."""
         assert self._process is not None
-        shown = subprocess.run(
-            ["ps", "-eo", "pid=,pgid="], capture_output=True, text=True, check=True
-        )
-        rows = (map(int, line.split()) for line in shown.stdout.splitlines())
-        return [pid for pid, group in rows if group == self._process.pid]
+        command = ["ps", "-eo", "pid=,ppid="]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        rows = (map(int, line.split()) for line in shown.splitlines())
+        return [pid for pid, parent in rows if self._process.pid in {pid, parent}]
 
 
 class Postgres(Server):
@@ -147,8 +148,8 @@ class Postgres(Server):
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """End it: SIGINT does not wait for its clients."""
-        if how == signal.SIGKILL:
-            # Its children notice that the postmaster is gone, but not at once.
+        if self._process is not None and how == signal.SIGKILL:
+            # The others would notice that the first is gone, but not at once.
             for process in self._processes():
                 os.kill(process, how)
         super().stop(how)
@@ -238,7 +239,7 @@ def wait_until(condition: Callable[[], bool], timeout: float, what: str) -> None
 def _unprivileged(command: list[str]) -> list[str]:
     """PostgreSQL refuses to run as root, which becomes `nobody` for it.
 
-    With one capability of root's: to pass through folders, such as /root, that are closed to others.
+    With one capability of root's, to pass through folders that are closed to others (/root is).
     """
     if os.geteuid() != 0:
         return command

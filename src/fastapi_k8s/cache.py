@@ -5,17 +5,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from secrets import token_bytes
 from time import monotonic
+from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.asyncio import BlockingConnectionPool, Redis, RedisError
 
 from .settings import Settings
 
 logger = logging.getLogger(__name__)
 
-FAILURES = (RedisError, OSError)
 PAUSE = 1.0  # seconds that reads pass Redis by after it failed, lest they all wait for it
 LEASE_TTL = 10  # seconds
 VALUE, LEASE = b"=", b"?"
@@ -39,25 +36,17 @@ class Cache:
         self._ttl = ttl
         self._paused_until = 0.0
 
-    async def read(self, key: str, load: Callable[[], Awaitable[bytes | None]]) -> bytes | None:
-        """The value of `key`, from Redis or else from `load`, whose None is not cached."""
-        redis = self._redis
-        if redis is None or monotonic() < self._paused_until:
+    async def read(self, key: str, load: Callable[[], Awaitable[bytes]]) -> bytes:
+        """The value of `key`, from Redis or else from `load`."""
+        if self._redis is None or self._paused():
             return await load()
         lease = LEASE + token_bytes(16)
-        try:
-            found = await redis.set(key, lease, nx=True, get=True, ex=LEASE_TTL)
-        except FAILURES as error:
-            self._pause(error)
-            return await load()
-        if isinstance(found, bytes) and found.startswith(VALUE):
-            return found.removeprefix(VALUE)
+        found = await self._ask(self._redis.set(key, lease, nx=True, get=True, ex=LEASE_TTL))
+        if found and found.startswith(VALUE):
+            return bytes(found.removeprefix(VALUE))
         value = await load()
-        if found is None and value is not None:
-            try:
-                await redis.eval(FILL, 1, key, lease, VALUE + value, self._ttl)
-            except FAILURES as error:
-                self._pause(error)
+        if not found and not self._paused():
+            await self._ask(self._redis.eval(FILL, 1, key, lease, VALUE + value, self._ttl))
         return value
 
     async def drop(self, key: str) -> None:
@@ -67,25 +56,24 @@ class Cache:
         fail, they may see the older value until its time to live has passed.
         """
         if self._redis is not None:
-            try:
-                await self._redis.delete(key)
-            except FAILURES as error:
-                self._pause(error)
+            await self._ask(self._redis.delete(key))
 
     async def status(self) -> str:
         """`ok`, `unreachable`, or `disabled`."""
         if self._redis is None:
             return "disabled"
-        try:
-            await self._redis.ping()
-        except FAILURES:
-            return "unreachable"
-        return "ok"
+        return "ok" if await self._ask(self._redis.ping()) else "unreachable"
 
-    def _pause(self, error: Exception) -> None:
-        if monotonic() >= self._paused_until:
-            logger.warning("cache failed", extra={"fields": {"error": type(error).__name__}})
-        self._paused_until = monotonic() + PAUSE
+    async def _ask(self, command: Awaitable[Any]) -> Any:
+        try:
+            return await command
+        except (RedisError, OSError) as error:
+            if not self._paused():
+                logger.warning("cache failed", extra={"fields": {"error": type(error).__name__}})
+            self._paused_until = monotonic() + PAUSE
+
+    def _paused(self) -> bool:
+        return monotonic() < self._paused_until
 
 
 @asynccontextmanager
@@ -97,11 +85,7 @@ async def open_cache(settings: Settings) -> AsyncIterator[Cache]:
         yield Cache(None, settings.cache_ttl)
         return
     pool = BlockingConnectionPool.from_url(
-        url,
-        timeout=limit,
-        socket_timeout=limit,
-        socket_connect_timeout=limit,
-        retry=Retry(NoBackoff(), 0),
+        url, timeout=limit, socket_timeout=limit, socket_connect_timeout=limit
     )
     async with Redis.from_pool(pool) as redis:
         yield Cache(redis, settings.cache_ttl)

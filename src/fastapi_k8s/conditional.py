@@ -1,7 +1,6 @@
 """Conditional requests (RFC 9110, section 13)."""
 
 from hashlib import blake2b
-from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Header, Response
@@ -9,7 +8,8 @@ from fastapi import Header, Response
 from .errors import ProblemError
 
 IfMatch = Annotated[str, Header(description="The ETag of the version that you read.")]
-IfNoneMatch = Annotated[str, Header(description="The ETag of the version that you have.")]
+IfMatchIfGiven = Annotated[str | None, Header(alias="If-Match")]
+IfNoneMatch = Annotated[str | None, Header(description="The ETag of the version that you have.")]
 
 
 def entity_tag(body: bytes) -> str:
@@ -28,7 +28,7 @@ def tagged(body: bytes, if_none_match: str | None = None) -> Response:
 def check_match(if_match: str | None, current: bytes) -> None:
     """Refuse (412) if If-Match is given and does not list the entity tag of `current`."""
     if if_match is not None and not _lists(if_match, entity_tag(current)):
-        raise ProblemError(HTTPStatus.PRECONDITION_FAILED, "It has changed since you read it.")
+        raise ProblemError(412, "It has changed since you read it.")
 
 
 def _lists(header: str, tag: str) -> bool:

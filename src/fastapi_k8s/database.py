@@ -1,14 +1,18 @@
 """The PostgreSQL pool: bounded, with a time limit on every wait."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import asyncpg
 
-from .errors import UnavailableError
+from .errors import ProblemError
 from .settings import Settings
+
+logger = logging.getLogger(__name__)
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
@@ -34,21 +38,26 @@ def dsn(settings: Settings) -> str:
     return url._replace(query=urlencode(options)).geturl()
 
 
+@dataclass(frozen=True)
 class Database:
-    """Lends connections. Raises UnavailableError if none is free in time, or PostgreSQL fails."""
+    """Lends connections. Raises ProblemError (503) if none is free in time, or PostgreSQL fails."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", acquire_timeout: float) -> None:
-        self._pool = pool
-        self._acquire_timeout = acquire_timeout
+    pool: "asyncpg.Pool[asyncpg.Record]"
+    acquire_timeout: float
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection on which each statement commits by itself."""
         try:
-            async with self._pool.acquire(timeout=self._acquire_timeout) as connection:
+            async with self.pool.acquire(timeout=self.acquire_timeout) as connection:
                 yield connection
-        except UNAVAILABLE as error:
-            raise UnavailableError("The database cannot serve this request now.") from error
+        except (*UNAVAILABLE, asyncpg.InterfaceError) as error:
+            if isinstance(error, ValueError):
+                raise  # asyncpg's word for a value of a wrong type: a fault, not an outage
+            logger.warning("database unavailable", extra={"fields": {"error": repr(error)}})
+            raise ProblemError(
+                503, "The database cannot be used now.", {"Retry-After": "1"}
+            ) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

@@ -26,9 +26,7 @@ class Problem(BaseModel):
     detail: str = Field(examples=["The request has 1 invalid field."])
     instance: str = Field(examples=["/path"])
     request_id: str = Field(examples=["0b0e6cf21b1f4c0aa3f5cbb7b1a2e6d4"])
-    errors: list[dict[str, str]] = Field(
-        [], examples=[[{"in": "body", "field": "name", "detail": "Field required"}]]
-    )
+    errors: list[dict[str, str]] = Field([], examples=[[IF_MATCH_MISSING]])
 
 
 RESPONSE = {
@@ -38,36 +36,19 @@ RESPONSE = {
 """The OpenAPI response that documents every error of an operation."""
 
 
-class ProblemError(Exception):
-    """An outcome that the client is told about."""
-
-    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.headers = headers
-
-
-class UnavailableError(ProblemError):
-    """Something that the service depends on is not there now."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "1"})
+class ProblemError(HTTPException):
+    """An outcome that the client is told about: its status, a sentence, headers."""
 
 
 def respond(
-    scope: Scope,
-    status: int,
-    detail: str = "",
-    headers: Mapping[str, str] | None = None,
-    **more: Any,
+    scope: Scope, status: int, detail: str, headers: Mapping[str, str] | None = None, **more: Any
 ) -> Response:
     """Problem details as the answer to the request of `scope`, with `more` members."""
-    title = TITLES.get(status) or HTTPStatus(status).phrase
     members = {
         "type": "about:blank",
-        "title": title,
+        "title": TITLES.get(status) or HTTPStatus(status).phrase,
         "status": status,
-        "detail": detail or title,
+        "detail": detail,
         "instance": quote(scope["path"]),
         "request_id": scope["request_id"],
         **more,
@@ -78,31 +59,8 @@ def respond(
 
 def handle_errors(app: FastAPI) -> None:
     """Answer each expected error of `app` with problem details."""
-    app.add_exception_handler(ProblemError, _on_problem)
-    app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
-
-
-async def _on_problem(request: Request, error: Any) -> Response:
-    return respond(request.scope, error.status, str(error), error.headers)
-
-
-async def _on_invalid_request(request: Request, error: Any) -> Response:
-    found = error.errors()
-    if found[0]["type"] == "json_invalid":
-        return respond(request.scope, 400, f"The body is not JSON: {found[0]['ctx']['error']}.")
-    if isinstance(error.body, bytes):
-        # FastAPI does not parse a body of another media type: it arrives here as it came.
-        return respond(request.scope, 415, "Send the body as Content-Type: application/json.")
-    errors = [
-        {"in": place, "field": ".".join(map(str, path)), "detail": each["msg"]}
-        for each in found
-        for place, *path in [each["loc"]]
-    ]
-    if errors == [IF_MATCH_MISSING]:
-        return respond(request.scope, 428, "Send If-Match with the ETag of the version you read.")
-    detail = f"The request has {len(errors)} invalid field{'s' * (len(errors) > 1)}."
-    return respond(request.scope, 422, detail, errors=errors)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
 
 
 async def _on_http_exception(request: Request, error: Any) -> Response:
@@ -112,3 +70,20 @@ async def _on_http_exception(request: Request, error: Any) -> Response:
         matching = (r for r in request.app.routes if r.matches(request.scope)[0] != Match.NONE)
         headers = {"Allow": ", ".join(sorted({method for r in matching for method in r.methods}))}
     return respond(request.scope, error.status_code, error.detail, headers)
+
+
+async def _on_invalid_request(request: Request, error: Any) -> Response:
+    found = error.errors()
+    if found[0]["type"] == "json_invalid":
+        return respond(request.scope, 400, f"The body is not JSON: {found[0]['ctx']['error']}.")
+    if isinstance(error.body, bytes):
+        # FastAPI does not parse a body of another media type: it arrives here as it came.
+        return respond(request.scope, 415, "Send the body as Content-Type: application/json.")
+    errors = []
+    for each in found:
+        place, *path = each["loc"]
+        errors.append({"in": place, "field": ".".join(map(str, path)), "detail": each["msg"]})
+    if errors == [IF_MATCH_MISSING]:
+        return respond(request.scope, 428, "Send If-Match with the ETag of the version you read.")
+    detail = f"The request has {len(errors)} invalid field{'s' * (len(errors) > 1)}."
+    return respond(request.scope, 422, detail, errors=errors)

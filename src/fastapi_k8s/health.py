@@ -7,6 +7,7 @@ import asyncio
 import logging
 import platform
 from collections.abc import Awaitable
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from time import monotonic
 from typing import Literal
@@ -17,17 +18,13 @@ from pydantic import BaseModel, Field
 from . import NAME
 from .cache import Cache
 from .database import Database
-from .errors import UnavailableError
+from .errors import ProblemError
 from .settings import Settings
 
 logger = logging.getLogger(__name__)
 
 CHECK_TIMEOUT = 1.0  # seconds until a check that has not answered counts as failed
 MAX_AGE = 1.0  # seconds that a report is kept, so that probes cannot become a load
-
-
-class Health(BaseModel):
-    status: Literal["ok"] = "ok"
 
 
 class Ready(BaseModel):
@@ -38,26 +35,26 @@ class Ready(BaseModel):
 
 
 class Version(BaseModel):
-    name: str = Field(examples=[NAME])
+    name: str = NAME
     version: str = Field(examples=["1.0.0"])
     commit: str = Field(examples=["4f2a9c1"])
     python: str = Field(examples=["3.14.0"])
 
 
+@dataclass
 class Readiness:
     """Whether this process can serve. `needed` is the revision that its code needs.
 
-    `database` has a connection for this alone. A busy pool is not a dead database, and services
+    `database` has a connection for this alone: a busy pool is not a dead database, and services
     that leave the load balancer because they are busy leave the others busier.
     """
 
-    def __init__(self, database: Database, cache: Cache, needed: str) -> None:
-        self._database = database
-        self._cache = cache
-        self._needed = needed
-        self._lock = asyncio.Lock()
-        self._expires = 0.0
-        self._last: Ready | None = None
+    database: Database
+    cache: Cache
+    needed: str
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _last: Ready | None = None
+    _expires: float = 0
 
     async def report(self) -> Ready:
         """The report of a moment ago, or a new one, which concurrent callers share."""
@@ -68,23 +65,22 @@ class Readiness:
             return self._last
 
     async def _ask(self, last: Ready | None) -> Ready:
-        database, cache = await asyncio.gather(
-            _limited(self._schema()), _limited(self._cache.status())
-        )
-        checks = {"database": database, "cache": cache}
-        report = Ready(status="ready" if database == "ok" else "unready", checks=checks)
+        checks = {"database": self._schema(), "cache": self.cache.status()}
+        answers = await asyncio.gather(*map(_limited, checks.values()))
+        found = dict(zip(checks, answers, strict=True))
+        report = Ready(status="ready" if found["database"] == "ok" else "unready", checks=found)
         if report != last:
-            logger.info(report.status, extra={"fields": {"checks": checks}})
+            logger.info(report.status, extra={"fields": {"checks": found}})
         return report
 
     async def _schema(self) -> str:
         try:
-            async with self._database.connection() as connection:
+            async with self.database.connection() as connection:
                 revision = await connection.fetchval("SELECT version_num FROM alembic_version")
-        except UnavailableError:
+        except ProblemError:
             return "unreachable"
         # Numbers of one length. One that is ahead is a newer release's, made to suit us too.
-        return "ok" if str(revision) >= self._needed else "behind"
+        return "ok" if str(revision) >= self.needed else "behind"
 
 
 async def _limited(check: Awaitable[str]) -> str:
@@ -97,9 +93,9 @@ router = APIRouter(tags=["service"])
 
 
 @router.get("/health")
-async def health() -> Health:
+async def health() -> dict[Literal["status"], Literal["ok"]]:
     """Liveness: the process answers. Touches nothing."""
-    return Health()
+    return {"status": "ok"}
 
 
 @router.get("/ready", responses={503: {"model": Ready, "description": "Unready"}})
@@ -115,9 +111,5 @@ async def ready(request: Request, response: Response) -> Ready:
 async def running_version(request: Request) -> Version:
     """Which release is running."""
     settings: Settings = request.state.settings
-    return Version(
-        name=NAME,
-        version=settings.app_version or version(NAME),
-        commit=settings.git_sha,
-        python=platform.python_version(),
-    )
+    release = settings.app_version or version(NAME)
+    return Version(version=release, commit=settings.git_sha, python=platform.python_version())

@@ -7,7 +7,6 @@ import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from hashlib import sha256
-from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Header, Request, Response
@@ -16,7 +15,7 @@ from .database import Connection, Database
 from .errors import ProblemError
 
 IdempotencyKey = Annotated[
-    str,
+    str | None,
     Header(pattern=r"^[\x21-\x7e]{1,255}$", description="A retry with it creates nothing new."),
 ]
 
@@ -54,13 +53,13 @@ async def once(
             return await create(connection)
         if not await connection.fetchval(LOCK, key):
             detail = "A request with this Idempotency-Key is running. Try again."
-            raise ProblemError(HTTPStatus.CONFLICT, detail, {"Retry-After": "1"})
+            raise ProblemError(409, detail, {"Retry-After": "1"})
         line = f"{request.method} {request.url.path}\n"
         fingerprint = sha256(line.encode() + await request.body()).digest()
         if stored := await connection.fetchrow(FIND, key):
             if stored["fingerprint"] != fingerprint:
                 detail = "This Idempotency-Key was used for another request."
-                raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
+                raise ProblemError(422, detail)
             return Response(stored["body"], stored["status"], json.loads(stored["headers"]))
         answer = await create(connection)
         headers = json.dumps(dict(answer.headers))

@@ -20,7 +20,6 @@ from .settings import Settings, load_settings
 
 def create_app(settings: Settings) -> FastAPI:
     """The application. It does no I/O until its lifespan begins."""
-    measured = metrics.Metrics()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
@@ -32,7 +31,6 @@ def create_app(settings: Settings) -> FastAPI:
         ):
             yield {
                 "settings": settings,
-                "metrics": measured,
                 "database": database,
                 "cache": cache,
                 "readiness": health.Readiness(probed, cache, newest_revision()),
@@ -41,7 +39,6 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title=NAME,
         version=settings.app_version or "dev",
-        root_path=settings.root_path,
         lifespan=lifespan,
         responses={"default": errors.RESPONSE},
         redirect_slashes=False,
@@ -60,7 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["ETag", "Location", "X-Request-ID"],
         )
-    app.add_middleware(Observe, metrics=measured)
+    app.add_middleware(Observe)
     return app
 
 

@@ -5,6 +5,7 @@ what stands here. https://gunicorn.org/reference/settings/
 """
 
 import gc
+import os
 import shutil
 import tempfile
 from functools import cache
@@ -51,21 +52,19 @@ _slot = "master"
 
 @cache
 def _metrics_directory() -> str:
-    return tempfile.mkdtemp(prefix="metrics-", dir=worker_tmp_dir)
+    return tempfile.mkdtemp(prefix=f"metrics-{os.getpid()}-", dir=worker_tmp_dir)
 
 
 def application() -> FastAPI:
     """The application, with metrics that the workers share."""
-    load_settings()  # first: wrong ones end it here, and nothing is left behind
+    settings = load_settings()  # first: wrong ones end it here, and nothing is left behind
+    Worker.CONFIG_KWARGS["root_path"] = settings.root_path
     share_between_workers(_metrics_directory(), lambda: _slot)
     return main.application()
 
 
 def when_ready(_: Arbiter) -> None:
-    """Before the first fork: keep what is loaded out of the workers' garbage collection.
-
-    They would write to every object, and so get copies of the pages that they share.
-    """
+    """Keep the workers' garbage collection from writing to, and so copying, shared pages."""
     gc.freeze()
 
 

@@ -36,8 +36,6 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     root_path: str = Field("", pattern="^(/.*[^/])?$")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    port: int = Field(8000, ge=1, le=65_535)
-    web_concurrency: int = Field(1, ge=1, le=64)
     app_version: str = ""
     git_sha: str = "unknown"
 
@@ -50,8 +48,11 @@ class Settings(BaseSettings):
     @classmethod
     def _is_url(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
         schemes = SCHEMES[str(info.field_name)]
+        text = value.get_secret_value()
+        if info.field_name == "redis_url" and not text:
+            return value
         try:
-            url = urlsplit(value.get_secret_value())
+            url = urlsplit(text)
             usable = url.scheme in schemes and url.port != 0
         except ValueError:
             usable = False

@@ -5,10 +5,10 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from ..conditional import IfMatch, IfNoneMatch, entity_tag, tagged
+from ..conditional import IfMatch, IfMatchIfGiven, IfNoneMatch, entity_tag, tagged
 from ..database import Connection
 from ..idempotency import IdempotencyKey, once
-from .schemas import Item, ItemContent, ItemPage, ListQuery, NoQuery, encode_cursor
+from .schemas import Item, ItemContent, ItemPage, ListQuery, NoQuery, cursor_behind
 from .store import ItemStore, insert
 
 
@@ -27,7 +27,7 @@ async def create_item(
     content: ItemContent,
     request: Request,
     _: Nothing,
-    idempotency_key: IdempotencyKey | None = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Create an item. With an Idempotency-Key, a retry gets the first answer again."""
 
@@ -44,15 +44,16 @@ async def create_item(
 @router.get("")
 async def list_items(query: Annotated[ListQuery, Query()], store: Store) -> ItemPage:
     """List items, newest first. Items created meanwhile do not shift the pages that follow."""
-    found = await store.page(query.cursor, query.limit + 1)
+    after = UUID(bytes=query.cursor) if query.cursor else None
+    found = await store.page(after, query.limit + 1)
     items = found[: query.limit]
     more = len(found) > len(items)
-    return ItemPage(items=items, next_cursor=encode_cursor(items[-1].id) if more else None)
+    return ItemPage(items=items, next_cursor=cursor_behind(items[-1]) if more else None)
 
 
 @router.get("/{item_id}", response_model=Item, responses={304: {"description": "Not Modified"}})
 async def read_item(
-    item_id: UUID, store: Store, _: Nothing, if_none_match: IfNoneMatch | None = None
+    item_id: UUID, store: Store, _: Nothing, if_none_match: IfNoneMatch = None
 ) -> Response:
     """Read an item; with If-None-Match only if it is another version."""
     return tagged(await store.read(item_id), if_none_match)
@@ -68,7 +69,7 @@ async def replace_item(
 
 @router.delete("/{item_id}", status_code=204)
 async def delete_item(
-    item_id: UUID, store: Store, _: Nothing, if_match: IfMatch | None = None
+    item_id: UUID, store: Store, _: Nothing, if_match: IfMatchIfGiven = None
 ) -> None:
     """Delete an item; with If-Match only if it has not changed since."""
     await store.delete(item_id, if_match)

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from http import HTTPStatus
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -31,31 +31,27 @@ async def insert(connection: Connection, content: ItemContent) -> Item:
     return _item(await connection.fetchrow(INSERT, content.name, content.description))
 
 
+@dataclass(frozen=True)
 class ItemStore:
     """Refuses an id that is not there (404)."""
 
-    def __init__(self, database: Database, cache: Cache) -> None:
-        self._database = database
-        self._cache = cache
+    database: Database
+    cache: Cache
 
     async def page(self, after: UUID | None, limit: int) -> list[Item]:
         """At most `limit` items, newest first, from behind the item `after`."""
-        async with self._database.connection() as connection:
+        async with self.database.connection() as connection:
             rows = await connection.fetch(LIST, after or END, limit)
         return [_item(row) for row in rows]
 
     async def read(self, item_id: UUID) -> bytes:
         """The item's representation."""
 
-        async def load() -> bytes | None:
-            async with self._database.connection() as connection:
-                row = await connection.fetchrow(FIND, item_id)
-            return _item(row).json_bytes() if row else None
+        async def load() -> bytes:
+            async with self.database.connection() as connection:
+                return _item(await connection.fetchrow(FIND, item_id)).json_bytes()
 
-        found = await self._cache.read(_key(item_id), load)
-        if found is None:
-            raise _missing(item_id)
-        return found
+        return await self.cache.read(_key(item_id), load)
 
     async def replace(self, item_id: UUID, content: ItemContent, if_match: str) -> bytes:
         """Replace the version that `if_match` names, and return the new representation."""
@@ -71,24 +67,20 @@ class ItemStore:
     @asynccontextmanager
     async def _writing(self, item_id: UUID, if_match: str | None) -> AsyncIterator[Connection]:
         try:
-            async with self._database.transaction() as connection:
-                row = await connection.fetchrow(f"{FIND} FOR UPDATE", item_id)
-                if row is None:
-                    raise _missing(item_id)
-                check_match(if_match, _item(row).json_bytes())
+            async with self.database.transaction() as connection:
+                current = _item(await connection.fetchrow(f"{FIND} FOR UPDATE", item_id))
+                check_match(if_match, current.json_bytes())
                 yield connection
         finally:
             # Whatever happened: an error does not tell whether PostgreSQL has committed.
-            await self._cache.drop(_key(item_id))
+            await self.cache.drop(_key(item_id))
 
 
 def _item(row: Any) -> Item:
-    return Item.model_construct(**row)  # PostgreSQL's word needs no validation
+    if row is None:
+        raise ProblemError(404, "There is no such item.")
+    return Item.model_construct(**row)  # what comes from PostgreSQL needs no validation
 
 
 def _key(item_id: UUID) -> str:
     return f"items:{item_id}"
-
-
-def _missing(item_id: UUID) -> ProblemError:
-    return ProblemError(HTTPStatus.NOT_FOUND, f"There is no item {item_id}.")

@@ -19,8 +19,7 @@ from . import newest_revision
 logger = logging.getLogger(__name__)
 
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('migrations', 0))"
-RETRY_AFTER = 0.5
-"""Seconds between two tries to reach PostgreSQL."""
+RETRY_AFTER = 1.0  # seconds
 
 
 async def migrate(settings: Settings, wait: float) -> None:
@@ -28,36 +27,41 @@ async def migrate(settings: Settings, wait: float) -> None:
 
     Waits up to `wait` seconds for PostgreSQL, then raises what kept it from answering.
     """
+    found = await _connect(dsn(settings), monotonic() + wait)
 
-    async def connect() -> "asyncpg.Connection[asyncpg.Record]":
-        deadline = monotonic() + wait
-        while True:
-            try:
-                return await asyncpg.connect(dsn(settings), timeout=10)
-            except UNAVAILABLE:
-                if monotonic() >= deadline:
-                    raise
-            await asyncio.sleep(RETRY_AFTER)
+    async def connected() -> "asyncpg.Connection[asyncpg.Record]":
+        return found
 
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    engine = create_async_engine(
+        "postgresql+asyncpg://", async_creator=connected, poolclass=NullPool
+    )
     async with engine.begin() as connection:
         # A transaction's lock, since a session's does not hold through a pooler.
         await connection.execute(text(LOCK))
         await connection.run_sync(_upgrade)
 
 
+async def _connect(url: str, deadline: float) -> "asyncpg.Connection[asyncpg.Record]":
+    while True:
+        try:
+            return await asyncpg.connect(url, timeout=10)
+        except asyncpg.InvalidAuthorizationSpecificationError:
+            raise  # a wrong password does not get better
+        except UNAVAILABLE as error:
+            if monotonic() >= deadline:
+                raise
+            logger.info("waiting for PostgreSQL (%s)", type(error).__name__)
+        await asyncio.sleep(RETRY_AFTER)
+
+
 def _upgrade(connection: Connection) -> None:
     # Behind the lock: whoever held it before has probably done the work.
-    current = MigrationContext.configure(connection).get_current_revision() or "0000"
+    found = MigrationContext.configure(connection).get_current_revision() or "0000"
     needed = newest_revision()
-    if current > needed:
-        logger.info("schema is ahead and left alone", extra=_revisions(current, needed))
+    if found > needed:
+        logger.info("schema %s is ahead of %s and left alone", found, needed)
         return
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", __package__.replace(".", ":"))
     command.upgrade(config, "head")
-    logger.info("schema is current", extra=_revisions(current, needed))
-
-
-def _revisions(found: str, needed: str) -> dict[str, dict[str, str]]:
-    return {"fields": {"found": found, "needed": needed}}
+    logger.info("schema brought from %s to %s", found, needed)

@@ -17,9 +17,8 @@ class JsonFormatter(logging.Formatter):
     """A record with its `extra={"fields": ...}`, the request's ids and any exception."""
 
     def format(self, record: logging.LogRecord) -> str:
-        time = datetime.fromtimestamp(record.created, UTC)
         line = {
-            "time": time.isoformat(timespec="milliseconds"),
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),

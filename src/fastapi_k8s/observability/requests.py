@@ -8,27 +8,26 @@ from uuid import uuid4
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import respond
+from . import metrics
 from .logs import request_context
-from .metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-SANE_ID = re.compile(rb"[\w.:-]{1,128}")
+SANE_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
 TRACEPARENT = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
 """https://www.w3.org/TR/trace-context/#traceparent-header"""
 
-METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+SENT_AS = {"request_id": b"x-request-id", "traceparent": b"traceparent"}
 PROBES = {"/health", "/ready", "/metrics"}  # asked every few seconds: they would bury the others
 
 
 class Observe:
     """Pure ASGI: BaseHTTPMiddleware would halve the throughput."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -37,49 +36,50 @@ class Observe:
         started = perf_counter()
         status = 0
         ids = _identify(scope)
+        headers = [(SENT_AS[name], value.encode()) for name, value in ids.items()]
 
         async def send_identified(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *ids]
+                message["headers"] = [*message["headers"], *headers]
             await send(message)
 
-        names = {b"x-request-id": "request_id", b"traceparent": "traceparent"}
-        token = request_context.set({names[name]: value.decode() for name, value in ids})
+        token = request_context.set(ids)
         try:
             await self._app(scope, receive, send_identified)
         except Exception:
             logger.exception("unhandled error")
             if status:
                 raise  # the answer has begun: the server cuts the connection
-            await respond(scope, 500)(scope, receive, send_identified)
+            await respond(scope, 500, "It is logged.")(scope, receive, send_identified)
         finally:
-            self._record(scope, status, perf_counter() - started)
+            _record(scope, status, perf_counter() - started)
             request_context.reset(token)
 
-    def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        method = scope["method"] if scope["method"] in METHODS else "OTHER"
-        route = scope.get("route")
-        self._metrics.observe(method, route.path if route else "none", status, seconds)
-        if scope["path"] not in PROBES:
-            fields = {
-                "method": method,
-                "path": scope["path"],
-                "status": status,
-                "duration_ms": round(seconds * 1000, 2),
-                "client": scope["client"] and scope["client"][0],
-            }
-            logger.info("request", extra={"fields": fields})
 
-
-def _identify(scope: Scope) -> list[tuple[bytes, bytes]]:
-    """Note the request's id in `scope`; return the headers that the answer sends back."""
+def _identify(scope: Scope) -> dict[str, str]:
+    """The ids of a request: those that came with it, if they are sane. Its own goes to `scope`."""
     given = dict(scope["headers"])
     request_id = given.get(b"x-request-id", b"")
-    if not SANE_ID.fullmatch(request_id):
-        request_id = uuid4().hex.encode()
-    scope["request_id"] = request_id.decode()
+    known = SANE_ID.fullmatch(request_id)
+    ids = {"request_id": request_id.decode() if known else uuid4().hex}
+    scope["request_id"] = ids["request_id"]
     traceparent = given.get(b"traceparent", b"")
-    kept = [(b"traceparent", traceparent)] if TRACEPARENT.fullmatch(traceparent) else []
-    return [(b"x-request-id", request_id), *kept]
+    if TRACEPARENT.fullmatch(traceparent):
+        ids["traceparent"] = traceparent.decode()
+    return ids
+
+
+def _record(scope: Scope, status: int, seconds: float) -> None:
+    route = getattr(scope.get("route"), "path", "none")
+    metrics.requests(scope["method"], route, status).observe(seconds)
+    if route not in PROBES:
+        fields = {
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": status,
+            "duration_ms": round(seconds * 1000, 2),
+            "client": scope["client"] and scope["client"][0],
+        }
+        logger.info("request", extra={"fields": fields})

@@ -1,0 +1,62 @@
+"""Gunicorn to be measured, on a core of its own. Linux tells what it uses."""
+
+import os
+import sys
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from dev.servers import Server
+
+PROJECT = Path(__file__).resolve().parent.parent
+FIRST, *OTHERS = sorted(os.sched_getaffinity(0))
+"""The core of what is measured, and those of everything else."""
+
+
+class Gunicorn(Server):
+    """`gunicorn *arguments`, ready when GET /health is answered.
+
+    Its environment is `environment` alone, so that no setting of the caller's reaches it.
+    """
+
+    name = "gunicorn"
+
+    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+        super().__init__(folder)
+        self._arguments = arguments
+        self._environment = {"PYTHONPATH": str(PROJECT), **environment}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def command(self) -> list[str]:
+        variables = [f"{name}={value}" for name, value in self._environment.items()]
+        gunicorn = str(Path(sys.executable).parent / "gunicorn")
+        bind = ["--bind", f"127.0.0.1:{self.port}"]
+        pinned = ["taskset", "-c", str(FIRST)]
+        return ["env", "-i", *variables, *pinned, gunicorn, *bind, *self._arguments]
+
+    def answers(self) -> bool:
+        try:
+            with urlopen(f"{self.url}/health", timeout=1):
+                return True
+        except (URLError, OSError):
+            return False
+
+    def cpu(self) -> float:
+        """Seconds of CPU time that the master and its workers have used."""
+        ticks = 0
+        for process in self._processes():
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])  # utime and stime: proc_pid_stat(5)
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def memory(self) -> int:
+        """The proportional set size of the master and its workers, in KiB."""
+        return sum(map(_pss, self._processes()))
+
+
+def _pss(process: int) -> int:
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))

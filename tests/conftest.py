@@ -1,0 +1,84 @@
+"""What every kind of test uses: settings, and the application behind a real HTTP server."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeAlias
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from dev.servers import free_port
+from fastapi_k8s.main import create_app
+from fastapi_k8s.settings import Settings
+
+MakeSettings: TypeAlias = Callable[..., Settings]
+Serve: TypeAlias = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+
+
+class InProcessServer(uvicorn.Server):
+    """Leaves the signals to pytest."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings of the developer's shell do not reach the tests."""
+    for name in Settings.model_fields:
+        for spelling in {name, name.upper()} & set(os.environ):
+            monkeypatch.delenv(spelling)
+
+
+@pytest.fixture
+def make_settings() -> MakeSettings:
+    """Settings without a server behind them; keyword arguments replace."""
+
+    def make(**given: Any) -> Settings:
+        nowhere = f"postgresql://user:hidden@127.0.0.1:{free_port()}/name"
+        return Settings(_env_file=None, **{"database_url": nowhere, **given})
+
+    return make
+
+
+@pytest.fixture
+def serve() -> Serve:
+    """Serve an application on a random port with its lifespan, and give a client for it."""
+
+    @asynccontextmanager
+    async def serving(app: FastAPI, root_path: str = "") -> AsyncIterator[httpx.AsyncClient]:
+        config = uvicorn.Config(
+            app, port=0, root_path=root_path, log_config=None, access_log=False, http="httptools"
+        )
+        server = InProcessServer(config)
+        task = asyncio.create_task(server.serve())
+        while not server.started:
+            assert not task.done(), "the application did not start"
+            await asyncio.sleep(0.005)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        try:
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            await task
+
+    return serving
+
+
+@pytest.fixture
+async def client(make_settings: MakeSettings, serve: Serve) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the service; what its settings point to depends on the folder of the test."""
+    async with serve(create_app(make_settings())) as client:
+        yield client

@@ -1,0 +1,185 @@
+"""The service under Gunicorn, as it runs in production."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from dev.servers import free_port, wait_until
+from fastapi_k8s import server
+from tests.conftest import MakeSettings
+
+
+class Gunicorn:
+    """A running server, whose output goes to files in `folder`."""
+
+    def __init__(self, folder: Path, environment: dict[str, str], *arguments: str) -> None:
+        self.url = f"http://127.0.0.1:{environment['PORT']}"
+        self.stdout, self.stderr = folder / "stdout", folder / "stderr"
+        command = [sys.executable, "-m", "gunicorn", "-c", f"python:{server.__name__}", *arguments]
+        with self.stdout.open("w") as stdout, self.stderr.open("w") as stderr:
+            self.process = subprocess.Popen(command, env=environment, stdout=stdout, stderr=stderr)
+        wait_until(self.answers, 30, "the first answer")
+
+    def answers(self) -> bool:
+        assert self.process.poll() is None, self.stderr.read_text()
+        try:
+            return httpx.get(f"{self.url}/health").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def get(self, path: str) -> Any:
+        return httpx.get(f"{self.url}{path}").raise_for_status().json()
+
+    def count(self, route: str) -> float:
+        """How many requests of `route` the metrics tell."""
+        text = httpx.get(f"{self.url}/metrics").raise_for_status().text
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name.endswith("_count") and sample.labels["route"] == route
+        )
+
+    def workers(self) -> set[int]:
+        """The processes that answer; enough requests that each has probably answered one."""
+        return {self.get("/process") for _ in range(40)}
+
+    def stop(self) -> int:
+        """Send SIGTERM, wait, and give the exit code."""
+        self.process.terminate()
+        return self.process.wait(40)
+
+
+@pytest.fixture
+def environment(make_settings: MakeSettings) -> dict[str, str]:
+    settings = make_settings()
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": ".",
+        "PORT": str(free_port()),
+        "DATABASE_URL": settings.database_url.get_secret_value(),
+        "REDIS_URL": settings.redis_url.get_secret_value(),
+    }
+
+
+@contextmanager
+def running(environment: dict[str, str], *arguments: str) -> Iterator[Gunicorn]:
+    with TemporaryDirectory() as folder:
+        gunicorn = Gunicorn(Path(folder), environment, *arguments)
+        try:
+            yield gunicorn
+        finally:
+            gunicorn.stop()
+
+
+PROBES = "tests.integration.apps:with_probes()"
+
+
+def metric_files(gunicorn: Gunicorn) -> set[Path]:
+    folder = Path(server.worker_tmp_dir or gettempdir())
+    return set(folder.glob(f"metrics-{gunicorn.process.pid}-*/*"))
+
+
+async def test_it_serves_and_stops_with_code_0_and_leaves_nothing(
+    environment: dict[str, str],
+) -> None:
+    with running(environment) as gunicorn:
+        assert gunicorn.get("/ready")["status"] == "ready"
+        assert metric_files(gunicorn)
+        assert gunicorn.stop() == 0
+        assert not metric_files(gunicorn)
+
+
+async def test_every_line_of_output_is_json_on_stdout_without_a_secret(
+    environment: dict[str, str],
+) -> None:
+    with running(environment) as gunicorn:
+        httpx.get(f"{gunicorn.url}/version", headers={"X-Request-ID": "my-request"})
+        gunicorn.stop()
+        output = gunicorn.stdout.read_text()
+        assert gunicorn.stderr.read_text() == ""
+    lines = [json.loads(line) for line in output.splitlines()]
+    assert {"time", "level", "logger", "message"} <= set.intersection(*map(set, lines))
+    [access] = [line for line in lines if line["message"] == "request"]
+    assert (access["request_id"], access["path"], access["status"]) == (
+        "my-request",
+        "/version",
+        200,
+    )
+    secrets = [
+        environment[name].split(":")[2].split("@")[0] for name in ("DATABASE_URL", "REDIS_URL")
+    ]
+    assert not any(secret in output for secret in secrets)
+
+
+async def test_a_request_in_flight_at_sigterm_is_answered(environment: dict[str, str]) -> None:
+    with running(environment, PROBES) as gunicorn:
+        process = subprocess.Popen(
+            [sys.executable, "-c", f"import httpx; print(httpx.get('{gunicorn.url}/slow/1').text)"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        wait_until(lambda: connections(gunicorn.url) > 0, 20, "the request")
+        assert gunicorn.stop() == 0
+    assert process.communicate()[0] == '"done"\n'
+
+
+def connections(url: str) -> int:
+    """How many TCP connections the server of `url` has."""
+    port = f":{int(url.rsplit(':', 1)[1]):04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[1].endswith(port) and row[3] == "01" for row in rows)
+
+
+async def test_any_worker_shows_the_requests_of_all(environment: dict[str, str]) -> None:
+    with running(environment | {"WEB_CONCURRENCY": "3"}, PROBES) as gunicorn:
+        assert len(gunicorn.workers()) == 3
+        assert {gunicorn.count("/process") for _ in range(20)} == {40}
+
+
+async def test_a_killed_worker_is_replaced_and_no_count_is_lost_and_no_file_left(
+    environment: dict[str, str],
+) -> None:
+    with running(environment | {"WEB_CONCURRENCY": "2"}, PROBES) as gunicorn:
+        workers, files = gunicorn.workers(), metric_files(gunicorn)
+        for _ in range(3):
+            os.kill(min(workers), signal.SIGKILL)
+            wait_until(partial(gone, gunicorn, min(workers)), 20, "the replacement")
+            workers = gunicorn.workers()
+        assert gunicorn.count("/process") >= 4 * 40
+        assert metric_files(gunicorn) == files
+
+
+def gone(gunicorn: Gunicorn, worker: int) -> bool:
+    """Whether all answers come from other workers."""
+    try:
+        return worker not in gunicorn.workers()
+    except httpx.TransportError:  # accepted by the worker that was killed
+        return False
+
+
+async def test_a_reload_replaces_the_workers_and_keeps_the_counts(
+    environment: dict[str, str],
+) -> None:
+    with running(environment, PROBES) as gunicorn:
+        [before] = gunicorn.workers()
+        gunicorn.process.send_signal(signal.SIGHUP)
+        wait_until(partial(gone, gunicorn, before), 20, "the new worker")
+        assert gunicorn.count("/process") >= 2 * 40
+
+
+async def test_one_worker_is_the_default(environment: dict[str, str]) -> None:
+    with running(environment, PROBES) as gunicorn:
+        assert len(gunicorn.workers()) == 1
