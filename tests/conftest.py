@@ -2,7 +2,11 @@
 
 import asyncio
 import contextlib
+import io
+import json
+import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias
@@ -14,10 +18,12 @@ from fastapi import FastAPI
 
 from dev.servers import free_port
 from fastapi_k8s.main import create_app
+from fastapi_k8s.observability import logs
 from fastapi_k8s.settings import Settings
 
 MakeSettings: TypeAlias = Callable[..., Settings]
 Serve: TypeAlias = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+LogLines: TypeAlias = Callable[[], list[dict[str, Any]]]
 
 
 class InProcessServer(uvicorn.Server):
@@ -82,3 +88,19 @@ async def client(make_settings: MakeSettings, serve: Serve) -> AsyncIterator[htt
     """A client of the service; what its settings point to depends on the folder of the test."""
     async with serve(create_app(make_settings())) as client:
         yield client
+
+
+@pytest.fixture
+def log_lines(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> Iterator[LogLines]:
+    """What the service has logged since the test began, as its own formatter writes it."""
+    output = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", output)  # not a terminal, though pytest's may be one
+    handler = logging.StreamHandler(output)
+    handler.setFormatter(logs.CONFIG["formatters"]["line"]["()"]())
+    handler.addFilter(lambda record: not record.name.startswith("http"))  # the client's own
+    caplog.set_level(logging.INFO)
+    logging.getLogger().addHandler(handler)
+    yield lambda: [json.loads(line) for line in output.getvalue().splitlines()]
+    logging.getLogger().removeHandler(handler)

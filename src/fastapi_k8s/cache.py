@@ -12,23 +12,19 @@ from redis.asyncio import BlockingConnectionPool, Redis, RedisError
 from .settings import Settings
 
 logger = logging.getLogger(__name__)
-
 PAUSE = 1.0  # seconds that reads pass Redis by after it failed, lest they all wait for it
 LEASE_TTL = 10  # seconds
 VALUE, LEASE = b"=", b"?"
-FILL = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then
+FILL = """if redis.call('GET', KEYS[1]) == ARGV[1] then
     redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
-end
-"""
+end"""
 
 
 class Cache:
-    """Values by key, read through to a loader.
+    """Values by key, read through to a loader, with the leases of Scaling Memcache (NSDI 2013).
 
     A reader that misses takes a lease, loads, and fills the key only if its lease is still there.
-    A writer deletes the key after its commit, and any lease with it: who loaded before the commit
-    cannot fill after it. (Leases: Nishtala et al., Scaling Memcache at Facebook, NSDI 2013.)
+    A writer's commit is followed by drop(), so that who loaded before it cannot fill after it.
     """
 
     def __init__(self, redis: Redis | None, ttl: int) -> None:
@@ -50,12 +46,8 @@ class Cache:
         return value
 
     async def drop(self, key: str) -> None:
-        """Forget `key`: after the commit, before it is acknowledged.
-
-        Tried even while reads pass Redis by: other processes may be reading from it. Should it
-        fail, they may see the older value until its time to live has passed.
-        """
-        if self._redis is not None:
+        """Forget `key`: after a commit, before it is acknowledged. If it fails, the TTL ends it."""
+        if self._redis is not None:  # even if paused: other processes may be reading from it
             await self._ask(self._redis.delete(key))
 
     async def status(self) -> str:
@@ -79,8 +71,7 @@ class Cache:
 @asynccontextmanager
 async def open_cache(settings: Settings) -> AsyncIterator[Cache]:
     """A cache that connects at first use; one that is always empty without REDIS_URL."""
-    limit = settings.redis_timeout
-    url = settings.redis_url.get_secret_value()
+    url, limit = settings.redis_url.get_secret_value(), settings.redis_timeout
     if not url:
         yield Cache(None, settings.cache_ttl)
         return

@@ -17,9 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog=NAME)
     commands = parser.add_subparsers(dest="command", required=True)
     migrating = commands.add_parser("migrate", help="bring the schema to this release's revision")
-    migrating.add_argument(
-        "--wait", type=float, default=60, metavar="SECONDS", help="for PostgreSQL (default: 60)"
-    )
+    migrating.add_argument("--wait", type=float, default=60, help="seconds to wait for PostgreSQL")
     arguments = parser.parse_args()
     logging.config.dictConfig(logs.CONFIG)
     try:

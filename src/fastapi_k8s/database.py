@@ -13,12 +13,10 @@ from .errors import ProblemError
 from .settings import Settings
 
 logger = logging.getLogger(__name__)
-
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
+# Options that providers print; asyncpg would pass them to the server, which refuses them.
 LIBPQ_ONLY = {"channel_binding", "connect_timeout", "gssencmode", "pgbouncer"}
-"""Options that providers print; asyncpg would pass them to the server, which refuses them."""
-
 UNAVAILABLE = (
     OSError,  # TimeoutError among them
     asyncpg.PostgresConnectionError,
@@ -55,9 +53,7 @@ class Database:
             if isinstance(error, ValueError):
                 raise  # asyncpg's word for a value of a wrong type: a fault, not an outage
             logger.warning("database unavailable", extra={"fields": {"error": repr(error)}})
-            raise ProblemError(
-                503, "The database cannot be used now.", {"Retry-After": "1"}
-            ) from error
+            raise ProblemError(503, "The database is unavailable.", {"Retry-After": "1"}) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

@@ -6,13 +6,14 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
 
+METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}  # Python 3.11 has older ones
 IF_MATCH_MISSING = {"in": "header", "field": "if-match", "detail": "Field required"}
 
@@ -53,23 +54,23 @@ def respond(
         "request_id": scope["request_id"],
         **more,
     }
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        headers = {"Connection": "close"}  # or the rest of the body would have to be read
     # Escaped to ASCII: a client's own words may hold lone surrogates, which UTF-8 cannot carry.
     return Response(json.dumps(members), status, headers, media_type="application/problem+json")
-
-
-def handle_errors(app: FastAPI) -> None:
-    """Answer each expected error of `app` with problem details."""
-    app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(RequestValidationError, _on_invalid_request)
 
 
 async def _on_http_exception(request: Request, error: Any) -> Response:
     headers = error.headers
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         # Starlette names the methods of one matching route; RFC 9110 wants all of them.
-        matching = (r for r in request.app.routes if r.matches(request.scope)[0] != Match.NONE)
-        headers = {"Allow": ", ".join(sorted({method for r in matching for method in r.methods}))}
+        headers = {"Allow": ", ".join(m for m in METHODS if _serves(request, m))}
     return respond(request.scope, error.status_code, error.detail, headers)
+
+
+def _serves(request: Request, method: str) -> bool:
+    scope = {**request.scope, "method": method}
+    return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
 
 async def _on_invalid_request(request: Request, error: Any) -> Response:
@@ -87,3 +88,9 @@ async def _on_invalid_request(request: Request, error: Any) -> Response:
         return respond(request.scope, 428, "Send If-Match with the ETag of the version you read.")
     detail = f"The request has {len(errors)} invalid field{'s' * (len(errors) > 1)}."
     return respond(request.scope, 422, detail, errors=errors)
+
+
+HANDLERS: dict[Any, Any] = {
+    HTTPException: _on_http_exception,
+    RequestValidationError: _on_invalid_request,
+}

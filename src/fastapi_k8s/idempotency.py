@@ -1,7 +1,4 @@
-"""POST that is safe to retry: one answer per Idempotency-Key, stored with what it created.
-
-The header is that of draft-ietf-httpapi-idempotency-key-header.
-"""
+"""POST that is safe to retry (draft-ietf-httpapi-idempotency-key-header)."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -21,51 +18,34 @@ IdempotencyKey = Annotated[
 
 # To wait for a twin would hold a connection for each of its retries: they are turned away.
 LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))"
-FIND = """
-SELECT fingerprint, status, headers, body FROM idempotency_keys
-WHERE key = $1 AND expires_at > now()
-"""
-STORE = """
-INSERT INTO idempotency_keys (key, fingerprint, status, headers, body, expires_at)
-VALUES ($1, $2, $3, $4, $5, now() + $6)
-ON CONFLICT (key) DO UPDATE SET fingerprint = $2, status = $3, headers = $4, body = $5,
-    expires_at = excluded.expires_at
-"""
+FIND = "SELECT fingerprint, answer FROM idempotency_keys WHERE key = $1 AND expires_at > now()"
+STORE = """INSERT INTO idempotency_keys VALUES ($1, $2, $3, now() + $4)
+ON CONFLICT (key) DO UPDATE SET fingerprint = $2, answer = $3, expires_at = now() + $4"""
 # A few with each new key: they go faster than they come, and nobody waits for anybody.
-PURGE = """
-DELETE FROM idempotency_keys WHERE key IN (
-    SELECT key FROM idempotency_keys WHERE expires_at < now() LIMIT 10 FOR UPDATE SKIP LOCKED
-)
-"""
+PURGE = """DELETE FROM idempotency_keys WHERE key IN (SELECT key FROM idempotency_keys
+    WHERE expires_at < now() LIMIT 10 FOR UPDATE SKIP LOCKED)"""
 
 
 async def once(
     request: Request, key: str | None, create: Callable[[Connection], Awaitable[Response]]
 ) -> Response:
-    """Run `create` in a transaction; if it has run with `key` before, return its answer again.
-
-    Refuses a key whose twin is still running (409) or that came with another request (422). If
-    `create` raises, nothing is stored.
-    """
+    """Run `create` in a transaction, or return the answer that it gave to `key` before."""
     database: Database = request.state.database
     async with database.transaction() as connection:
         if key is None:
             return await create(connection)
         if not await connection.fetchval(LOCK, key):
-            detail = "A request with this Idempotency-Key is running. Try again."
-            raise ProblemError(409, detail, {"Retry-After": "1"})
+            raise ProblemError(409, "A twin of this request is running.", {"Retry-After": "1"})
         line = f"{request.method} {request.url.path}\n"
         fingerprint = sha256(line.encode() + await request.body()).digest()
         if stored := await connection.fetchrow(FIND, key):
             if stored["fingerprint"] != fingerprint:
-                detail = "This Idempotency-Key was used for another request."
-                raise ProblemError(422, detail)
-            return Response(stored["body"], stored["status"], json.loads(stored["headers"]))
-        answer = await create(connection)
-        headers = json.dumps(dict(answer.headers))
+                raise ProblemError(422, "This Idempotency-Key was used for another request.")
+            return Response(*json.loads(stored["answer"]))
+        response = await create(connection)
+        body = bytes(response.body).decode()
+        answer = json.dumps([body, response.status_code, dict(response.headers)])
         ttl = timedelta(seconds=request.state.settings.idempotency_ttl)
-        await connection.execute(
-            STORE, key, fingerprint, answer.status_code, headers, answer.body, ttl
-        )
+        await connection.execute(STORE, key, fingerprint, answer, ttl)
         await connection.execute(PURGE)
-        return answer
+        return response

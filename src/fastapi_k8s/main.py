@@ -3,15 +3,17 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
-from . import NAME, errors, health, items
-from .body_limit import BodyLimit
+from . import NAME, errors, health
 from .cache import open_cache
 from .database import open_database
+from .items import routes as items
 from .migrations import newest_revision
 from .observability import metrics
 from .observability.requests import Observe
@@ -29,35 +31,31 @@ def create_app(settings: Settings) -> FastAPI:
             open_database(settings, 1) as probed,
             open_cache(settings) as cache,
         ):
-            yield {
-                "settings": settings,
-                "database": database,
-                "cache": cache,
-                "readiness": health.Readiness(probed, cache, newest_revision()),
-            }
+            ready = health.Readiness(probed, cache, newest_revision())
+            yield {"settings": settings, "database": database, "cache": cache, "readiness": ready}
 
     app = FastAPI(
         title=NAME,
-        version=settings.app_version or "dev",
+        version=settings.app_version or version(NAME),
         lifespan=lifespan,
+        exception_handlers=errors.HANDLERS,
         responses={"default": errors.RESPONSE},
         redirect_slashes=False,
         redoc_url=None,
     )
-    errors.handle_errors(app)
     for router in (health.router, metrics.router, items.router):
         app.include_router(router)
     # The last one added is the first to see a request.
-    app.add_middleware(BodyLimit, limit=settings.max_body_size)
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body_size)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=settings.cors_origins,
+            allow_origins=settings.cors_origins.replace(" ", "").split(","),
             allow_methods=["*"],
             allow_headers=["*"],
             expose_headers=["ETag", "Location", "X-Request-ID"],
         )
-    app.add_middleware(Observe)
+    app.add_middleware(Observe, max_body_size=settings.max_body_size)
     return app
 
 

@@ -2,11 +2,11 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from . import NAME
 
@@ -33,22 +33,16 @@ class Settings(BaseSettings):
     cache_ttl: int = Field(30, ge=1, le=86_400)
     idempotency_ttl: int = Field(86_400, ge=1, le=2_592_000)
     max_body_size: int = Field(1_048_576, ge=1)
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    cors_origins: str = ""
     root_path: str = Field("", pattern="^(/.*[^/])?$")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     app_version: str = ""
     git_sha: str = "unknown"
 
-    @field_validator("cors_origins", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
-
     @field_validator("database_url", "redis_url")
     @classmethod
     def _is_url(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
-        schemes = SCHEMES[str(info.field_name)]
-        text = value.get_secret_value()
+        schemes, text = SCHEMES[str(info.field_name)], value.get_secret_value()
         if info.field_name == "redis_url" and not text:
             return value
         try:
@@ -71,7 +65,7 @@ def load_settings() -> Settings:
         return Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None)
     except ValidationError as error:
         problems = [f"{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors()]
-    except (OSError, UnicodeDecodeError) as error:
-        problems = [f"{getattr(error, 'filename', '.env')}: cannot be read, {type(error).__name__}"]
+    except (OSError, UnicodeDecodeError, SettingsError) as error:
+        problems = [f".env or {SECRETS}: {error}"]
     print(f"{NAME}: these settings are wrong:", *problems, sep="\n  ", file=sys.stderr)
     sys.exit(2)

@@ -5,12 +5,12 @@ import os
 
 from fastapi import FastAPI
 
-from fastapi_k8s import server
+from fastapi_k8s import main
 
 
 def with_probes() -> FastAPI:
     """The service, and routes that tell the worker's process and that take their time."""
-    app = server.application()
+    app = main.application()
 
     @app.get("/process")
     async def process() -> int:

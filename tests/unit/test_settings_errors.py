@@ -99,19 +99,18 @@ def test_an_undecodable_env_file_is_one_clear_line(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / ".env").write_bytes(b"DATABASE_URL=hidden\xff")
-    assert complaints(capsys) == ["  .env: cannot be read, UnicodeDecodeError"]
+    [line] = complaints(capsys)
+    assert ".env" in line
 
 
-@pytest.mark.xfail(strict=True, reason="FAULT: SettingsError, a traceback")
 def test_an_undecodable_secret_file_is_one_clear_line(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "secrets" / "database_url").write_bytes(b"hidden\xff")
     [line] = complaints(capsys)
-    assert "secrets" in line
+    assert str(folder / "secrets") in line
 
 
-@pytest.mark.xfail(strict=True, reason="FAULT: SettingsError, a traceback")
 def test_an_unreadable_secret_file_is_one_clear_line(folder: Path) -> None:
     secret = folder / "secrets" / "database_url"
     secret.write_text(URL)
@@ -126,4 +125,4 @@ def test_an_unreadable_secret_file_is_one_clear_line(folder: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     [_, line] = done.stderr.splitlines()
-    assert "secrets" in line
+    assert "database_url" in line

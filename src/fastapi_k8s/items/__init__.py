@@ -1,5 +1,1 @@
 """The example domain: things with a name."""
-
-from .routes import router
-
-__all__ = ["router"]

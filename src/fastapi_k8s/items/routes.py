@@ -8,12 +8,11 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from ..conditional import IfMatch, IfMatchIfGiven, IfNoneMatch, entity_tag, tagged
 from ..database import Connection
 from ..idempotency import IdempotencyKey, once
-from .schemas import Item, ItemContent, ItemPage, ListQuery, NoQuery, cursor_behind
+from .schemas import Item, ItemContent, ItemPage, ListQuery, NoQuery
 from .store import ItemStore, insert
 
 
 async def item_store(request: Request) -> ItemStore:
-    """The store for one request."""
     return ItemStore(request.state.database, request.state.cache)
 
 
@@ -24,10 +23,7 @@ router = APIRouter(prefix="/items", tags=["items"])
 
 @router.post("", status_code=201, response_model=Item)
 async def create_item(
-    content: ItemContent,
-    request: Request,
-    _: Nothing,
-    idempotency_key: IdempotencyKey = None,
+    content: ItemContent, request: Request, _: Nothing, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Create an item. With an Idempotency-Key, a retry gets the first answer again."""
 
@@ -48,7 +44,8 @@ async def list_items(query: Annotated[ListQuery, Query()], store: Store) -> Item
     found = await store.page(after, query.limit + 1)
     items = found[: query.limit]
     more = len(found) > len(items)
-    return ItemPage(items=items, next_cursor=cursor_behind(items[-1]) if more else None)
+    next_cursor = items[-1].id.bytes if more else None
+    return ItemPage.model_construct(items=items, next_cursor=next_cursor)
 
 
 @router.get("/{item_id}", response_model=Item, responses={304: {"description": "Not Modified"}})

@@ -1,6 +1,5 @@
 """What goes in and out."""
 
-from base64 import urlsafe_b64encode
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -42,16 +41,11 @@ class ItemPage(BaseModel):
     """Some items, newest first. `next_cursor` is null on the last page."""
 
     items: list[Item]
-    next_cursor: str | None
-
-
-def cursor_behind(last: Item) -> str:
-    """An opaque cursor for the page behind the item `last`."""
-    return urlsafe_b64encode(last.id.bytes).decode()
+    next_cursor: Base64UrlBytes | None
 
 
 class ListQuery(BaseModel, extra="forbid"):
-    """Which page of the list. `cursor` arrives as the 16 bytes of an id."""
+    """Which page of the list. A cursor is the id of the last item seen, as opaque text."""
 
     limit: int = Field(20, ge=1, le=100)
     cursor: Base64UrlBytes | None = Field(None, min_length=16, max_length=16)

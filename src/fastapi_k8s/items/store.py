@@ -19,11 +19,8 @@ FIND = f"SELECT {COLUMNS} FROM items WHERE id = $1"
 LIST = f"SELECT {COLUMNS} FROM items WHERE id < $1 ORDER BY id DESC LIMIT $2"
 END = UUID(int=2**128 - 1)
 # clock_timestamp(): whoever waited for the row began before the one it waited for.
-UPDATE = f"""
-UPDATE items SET name = $2, description = $3, updated_at = clock_timestamp()
-WHERE id = $1 RETURNING {COLUMNS}
-"""
-DELETE = "DELETE FROM items WHERE id = $1"
+UPDATE = f"""UPDATE items SET name = $2, description = $3, updated_at = clock_timestamp()
+WHERE id = $1 RETURNING {COLUMNS}"""
 
 
 async def insert(connection: Connection, content: ItemContent) -> Item:
@@ -51,7 +48,7 @@ class ItemStore:
             async with self.database.connection() as connection:
                 return _item(await connection.fetchrow(FIND, item_id)).json_bytes()
 
-        return await self.cache.read(_key(item_id), load)
+        return await self.cache.read(f"items:{item_id}", load)
 
     async def replace(self, item_id: UUID, content: ItemContent, if_match: str) -> bytes:
         """Replace the version that `if_match` names, and return the new representation."""
@@ -62,7 +59,7 @@ class ItemStore:
     async def delete(self, item_id: UUID, if_match: str | None) -> None:
         """Delete the item; only the version that `if_match` names, if it is given."""
         async with self._writing(item_id, if_match) as connection:
-            await connection.execute(DELETE, item_id)
+            await connection.execute("DELETE FROM items WHERE id = $1", item_id)
 
     @asynccontextmanager
     async def _writing(self, item_id: UUID, if_match: str | None) -> AsyncIterator[Connection]:
@@ -73,14 +70,10 @@ class ItemStore:
                 yield connection
         finally:
             # Whatever happened: an error does not tell whether PostgreSQL has committed.
-            await self.cache.drop(_key(item_id))
+            await self.cache.drop(f"items:{item_id}")
 
 
 def _item(row: Any) -> Item:
     if row is None:
         raise ProblemError(404, "There is no such item.")
     return Item.model_construct(**row)  # what comes from PostgreSQL needs no validation
-
-
-def _key(item_id: UUID) -> str:
-    return f"items:{item_id}"

@@ -17,7 +17,6 @@ from ..settings import Settings
 from . import newest_revision
 
 logger = logging.getLogger(__name__)
-
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('migrations', 0))"
 RETRY_AFTER = 1.0  # seconds
 
@@ -27,13 +26,11 @@ async def migrate(settings: Settings, wait: float) -> None:
 
     Waits up to `wait` seconds for PostgreSQL, then raises what kept it from answering.
     """
-    found = await _connect(dsn(settings), monotonic() + wait)
-
-    async def connected() -> "asyncpg.Connection[asyncpg.Record]":
-        return found
-
+    # Connected first, since SQLAlchemy would wrap what asyncpg raises.
+    found = asyncio.get_running_loop().create_future()
+    found.set_result(await _connect(dsn(settings), monotonic() + wait))
     engine = create_async_engine(
-        "postgresql+asyncpg://", async_creator=connected, poolclass=NullPool
+        "postgresql+asyncpg://", async_creator=lambda: found, poolclass=NullPool
     )
     async with engine.begin() as connection:
         # A transaction's lock, since a session's does not hold through a pooler.

@@ -9,23 +9,28 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
+# What every line carries that is logged during a request.
 request_context: ContextVar[Mapping[str, str]] = ContextVar("request_context")
-"""What every line carries that is logged during a request."""
 
 
-class JsonFormatter(logging.Formatter):
+class LineFormatter(logging.Formatter):
     """A record with its `extra={"fields": ...}`, the request's ids and any exception."""
 
     def format(self, record: logging.LogRecord) -> str:
+        fields = {**request_context.get({}), **getattr(record, "fields", {})}
+        error = record.exc_info[1] if record.exc_info else None
+        stack = traceback.format_exception(error) if error else []
+        if sys.stdout.isatty():
+            told = [f"{name}={value}" for name, value in fields.items()]
+            return "\n".join([" ".join([record.levelname, record.getMessage(), *told]), *stack])
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
-            **_fields(record),
+            **fields,
         }
-        if record.exc_info and (error := record.exc_info[1]):
-            stack = traceback.format_exception(error)
+        if error:
             line["exception"] = {
                 "type": type(error).__name__,
                 "message": str(error),
@@ -34,28 +39,12 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-class TextFormatter(logging.Formatter):
-    """The same for a person."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
-        fields = (f"{name}={value}" for name, value in _fields(record).items())
-        return " ".join([record.levelname, record.getMessage(), *fields])
-
-
-def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    return {**request_context.get({}), **getattr(record, "fields", {})}
-
-
-def _formatter() -> logging.Formatter:
-    return TextFormatter() if sys.stdout.isatty() else JsonFormatter()
-
-
 # Servers bring handlers of their own; without them everything goes to the root's.
 PROPAGATE = {"handlers": [], "propagate": True}
 CONFIG: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"()": _formatter}},
+    "formatters": {"line": {"()": LineFormatter}},
     "handlers": {
         "stdout": {
             "class": "logging.StreamHandler",

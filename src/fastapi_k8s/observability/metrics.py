@@ -21,11 +21,7 @@ SHARED = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def share_between_workers(directory: str, slot: Callable[[], str]) -> None:
-    """Keep metrics in `directory`, in files per `slot()`. To be called before the first request.
-
-    A slot is a worker's place, not its process id: who replaces a dead worker counts on in its
-    file, so that no count is lost and no file is left behind.
-    """
+    """Keep metrics in `directory`, in files per `slot()`, from before the first request on."""
     os.environ[SHARED] = directory
     values.ValueClass = values.MultiProcessValue(slot)  # type: ignore[no-untyped-call]
 

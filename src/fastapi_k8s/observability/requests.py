@@ -1,4 +1,4 @@
-"""One pass around every request: its ids, its access line, its metrics, and its last resort."""
+"""One pass around every request: its ids, its size, its access line, its metrics, its failure."""
 
 import logging
 import re
@@ -12,13 +12,9 @@ from . import metrics
 from .logs import request_context
 
 logger = logging.getLogger(__name__)
-
 SANE_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
-TRACEPARENT = re.compile(
-    rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
-)
-"""https://www.w3.org/TR/trace-context/#traceparent-header"""
-
+# https://www.w3.org/TR/trace-context/#traceparent-header
+TRACEPARENT = re.compile(rb"(?!ff)[\da-f]{2}-(?!0{32})[\da-f]{32}-(?!0{16})[\da-f]{16}-[\da-f]{2}")
 SENT_AS = {"request_id": b"x-request-id", "traceparent": b"traceparent"}
 PROBES = {"/health", "/ready", "/metrics"}  # asked every few seconds: they would bury the others
 
@@ -26,8 +22,9 @@ PROBES = {"/health", "/ready", "/metrics"}  # asked every few seconds: they woul
 class Observe:
     """Pure ASGI: BaseHTTPMiddleware would halve the throughput."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, max_body_size: int) -> None:
         self._app = app
+        self._limit = max_body_size
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -46,8 +43,11 @@ class Observe:
             await send(message)
 
         token = request_context.set(ids)
+        # Starlette's limit counts what comes in chunks, but answers a declared size in plain text.
+        declared = int(dict(scope["headers"]).get(b"content-length", 0))
+        app = respond(scope, 413, "Content Too Large") if declared > self._limit else self._app
         try:
-            await self._app(scope, receive, send_identified)
+            await app(scope, receive, send_identified)
         except Exception:
             logger.exception("unhandled error")
             if status:

@@ -11,9 +11,7 @@ def upgrade() -> None:
         CREATE TABLE idempotency_keys (
             key text PRIMARY KEY,
             fingerprint bytea NOT NULL,
-            status integer NOT NULL,
-            headers jsonb NOT NULL,
-            body bytea NOT NULL,
+            answer text NOT NULL,
             expires_at timestamptz NOT NULL
         )
     """)
