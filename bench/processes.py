@@ -13,7 +13,7 @@ FIRST, *OTHERS = sorted(os.sched_getaffinity(0))
 """The core of what is measured, and those of everything else."""
 
 SERVICE = ("-c", "python:fastapi_k8s.server")
-"""The service. An application named behind it takes the service's place."""
+"""The service. An application named behind it takes its place, under the same settings."""
 
 # For what must not import the service, which its module of settings does.
 PLAIN = (

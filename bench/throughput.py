@@ -32,16 +32,19 @@ def throughput(folder: Path, data: Data, valkey: Valkey) -> Samples:
 @contextmanager
 def _cases(folder: Path, data: Data, valkey: Valkey) -> Iterator[list[Case]]:
     """Every case, with its server running."""
-    bare = Gunicorn(folder / "bare", *SERVICE, "bench.bare:application()")
-    addons = Gunicorn(folder / "addons", *SERVICE, "bench.addons:application()")
-    uncached = Gunicorn(folder / "uncached", *SERVICE, DATABASE_URL=data.url)
-    cached = Gunicorn(folder / "cached", *SERVICE, DATABASE_URL=data.url, REDIS_URL=valkey.url)
-    with running(bare, addons, uncached, cached):
+    database, cache = {"DATABASE_URL": data.url}, {"REDIS_URL": valkey.url}
+    bare = Gunicorn(folder / "bare", *SERVICE, "bench.bare:application()", **database)
+    addons = Gunicorn(folder / "addons", *SERVICE, "bench.addons:application()", **database)
+    items = Gunicorn(folder / "items", *SERVICE, "bench.bare_items:application()", **database)
+    uncached = Gunicorn(folder / "uncached", *SERVICE, **database)
+    cached = Gunicorn(folder / "cached", *SERVICE, **database, **cache)
+    with running(bare, addons, items, uncached, cached):
         yield [
             Case("bare", bare),
             Case("add-ons", addons),
             Case("health", cached),
             Case("version", cached, "/version"),
+            Case("bare item", items, data.item),
             Case("cache off", uncached, data.item),
             Case("cache hit", cached, data.item),
             Case("cache miss", cached, ids=data.ids, prepare=lambda: _empty(valkey)),

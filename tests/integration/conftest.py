@@ -93,11 +93,16 @@ async def database_url(postgres: Postgres, template: str) -> AsyncIterator[str]:
 
 @pytest.fixture
 def make_settings(database_url: str, valkey: Valkey) -> MakeSettings:
-    """Settings of the real servers; keyword arguments replace."""
+    """Settings of the real servers, patient with a busy machine; keyword arguments replace."""
+    patient = {
+        "database_url": database_url,
+        "redis_url": valkey.url,
+        "redis_timeout": 5,
+        "database_acquire_timeout": 30,
+        "database_statement_timeout": 30,
+    }
 
     def make(**given: Any) -> Settings:
-        return Settings(
-            _env_file=None, **{"database_url": database_url, "redis_url": valkey.url, **given}
-        )
+        return Settings(_env_file=None, **{**patient, **given})
 
     return make

@@ -153,17 +153,18 @@ async def test_a_killed_server_is_passed_by_and_used_again_when_it_is_back(
 
 
 async def test_a_server_that_hangs_costs_its_time_limit_once_per_pause(
-    cache: Cache, own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+    own_valkey: Valkey, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While reads pass Redis by, a thousand of them load without asking it."""
     monkeypatch.setattr(cache_module, "PAUSE", 3600)
-    await cache.read("key", loader(b"cached"))
-    own_valkey.freeze()
-    try:
-        for n in range(1000):
-            assert await cache.read("key", loader(b"%d" % n)) == b"%d" % n
-    finally:
-        own_valkey.thaw()
+    settings = make_settings(redis_url=own_valkey.url, redis_timeout=0.2)
+    async with open_cache(settings) as cache:
+        own_valkey.freeze()
+        try:
+            for n in range(1000):
+                assert await cache.read("key", loader(b"%d" % n)) == b"%d" % n
+        finally:
+            own_valkey.thaw()
 
 
 async def test_what_somebody_else_stored_under_a_key_is_not_taken_for_a_value(

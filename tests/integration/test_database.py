@@ -89,6 +89,20 @@ async def test_a_statement_over_its_time_limit_answers_503(
         assert (await client.post("/sleep/0")).status_code == 200, "the connection is usable again"
 
 
+async def test_a_value_of_a_wrong_type_is_a_fault_and_not_an_outage(
+    make_settings: MakeSettings, serve: Serve
+) -> None:
+    app = create_app(make_settings())
+
+    @app.get("/faulty")
+    async def faulty(request: Request) -> None:
+        async with request.state.database.connection() as connection:
+            await connection.execute("SELECT $1::integer", "one")
+
+    async with serve(app) as client:
+        assert (await client.get("/faulty")).status_code == 500
+
+
 async def test_started_before_its_database_the_service_becomes_ready_by_itself(
     migrated: Postgres, make_settings: MakeSettings, serve: Serve
 ) -> None:

@@ -54,7 +54,8 @@ async def test_no_reader_sees_an_older_version_after_a_write_was_acknowledged(
 async def test_without_redis_reads_and_writes_go_on_and_are_never_stale(
     own_valkey: Valkey, make_settings: MakeSettings, serve: Serve, outage: str
 ) -> None:
-    async with serve(create_app(make_settings(redis_url=own_valkey.url))) as client:
+    settings = make_settings(redis_url=own_valkey.url, redis_timeout=0.3)
+    async with serve(create_app(settings)) as client:
         location = await create(client)
         await client.get(location)  # into the cache
         if outage == "killed":

@@ -150,6 +150,14 @@ def test_a_database_that_does_not_come_ends_it_with_one_line() -> None:
     assert "hidden" not in done.stdout + done.stderr
 
 
+async def test_a_wrong_password_is_not_waited_on(
+    database_url: str, make_settings: MakeSettings
+) -> None:
+    wrong = database_url.replace("postgres:", "postgres:x")
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await migrate(make_settings(database_url=wrong), wait=3600)
+
+
 async def test_a_refused_password_ends_it_with_one_line_without_the_password(
     database_url: str,
 ) -> None:

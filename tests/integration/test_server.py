@@ -68,6 +68,7 @@ def environment(make_settings: MakeSettings) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": ".",
+        **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
         "PORT": str(free_port()),
         "DATABASE_URL": settings.database_url.get_secret_value(),
         "REDIS_URL": settings.redis_url.get_secret_value(),

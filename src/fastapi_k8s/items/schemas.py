@@ -7,13 +7,14 @@ from uuid import UUID
 from pydantic import AfterValidator, Base64UrlBytes, BaseModel, Field
 
 
-def _without_nul(text: str) -> str:
+def _storable(text: str) -> str:
+    text.encode()  # fails for lone surrogates, which JSON can carry and UTF-8 cannot
     if "\0" in text:
         raise ValueError("PostgreSQL cannot store the NUL character")
     return text
 
 
-Text = Annotated[str, AfterValidator(_without_nul)]
+Text = Annotated[str, AfterValidator(_storable)]
 
 
 class ItemContent(BaseModel, extra="forbid"):
