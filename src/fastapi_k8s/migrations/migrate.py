@@ -18,7 +18,6 @@ from . import newest_revision
 
 logger = logging.getLogger(__name__)
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('migrations', 0))"
-RETRY_AFTER = 1.0  # seconds
 
 
 async def migrate(settings: Settings, wait: float) -> None:
@@ -48,7 +47,7 @@ async def _connect(url: str, deadline: float) -> "asyncpg.Connection[asyncpg.Rec
             if monotonic() >= deadline:
                 raise
             logger.info("waiting for PostgreSQL (%s)", type(error).__name__)
-        await asyncio.sleep(RETRY_AFTER)
+        await asyncio.sleep(1)
 
 
 def _upgrade(connection: Connection) -> None:
