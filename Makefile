@@ -8,29 +8,29 @@ RUN := $(UV) run --quiet --locked
 
 ##@ Develop
 .PHONY: run
-run: $(OWN_UV) ## Run the service with reload, on its own PostgreSQL and Valkey (PORT=8000)
+run: .venv ## Run the service with reload, on its own PostgreSQL and Valkey (PORT=8000)
 	@$(RUN) python -m dev.run
 
 .PHONY: format
-format: $(OWN_UV) ## Mend what can be mended: formatting, order of imports, simple findings
+format: .venv ## Mend what can be mended: formatting, order of imports, simple findings
 	@$(RUN) ruff format
 	@$(RUN) ruff check --fix
 
 ##@ Check
 .PHONY: test
-test: $(OWN_UV) ## Run every test that this machine can run, with the coverage gate
+test: .venv ## Run every test that this machine can run, with the coverage gate
 	@$(RUN) pytest -n 2 --cov --cov-report=term
 
 .PHONY: test-unit
-test-unit: $(OWN_UV) ## Run the tests that need no server
+test-unit: .venv ## Run the tests that need no server
 	@$(RUN) pytest tests/unit tests/api
 
 .PHONY: test-integration
-test-integration: $(OWN_UV) ## Run the tests on real PostgreSQL and Valkey
+test-integration: .venv ## Run the tests on real PostgreSQL and Valkey
 	@$(RUN) pytest -n 2 tests/integration
 
 .PHONY: lint
-lint: $(OWN_UV) ## Check style, types and the direction of imports
+lint: .venv ## Check style, types and the direction of imports
 	@$(UV) lock --check --quiet
 	@$(RUN) ruff format --check
 	@$(RUN) ruff check
@@ -38,7 +38,7 @@ lint: $(OWN_UV) ## Check style, types and the direction of imports
 	@$(RUN) lint-imports
 
 .PHONY: bench
-bench: $(OWN_UV) ## Measure speed and memory beside a bare FastAPI application
+bench: .venv ## Measure speed and memory beside a bare FastAPI application
 	@$(RUN) --group bench python -m bench.run
 
 ##@ Other
@@ -49,6 +49,10 @@ clean: ## Remove what the other targets made, the local database among it
 .PHONY: help
 help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Once, and shown; later changes of the lock file are followed by `uv run` without a word.
+.venv: | $(OWN_UV)
+	@$(UV) sync --locked
 
 .uv/bin/uv:
 	@sh dev/install-uv.sh

@@ -27,12 +27,10 @@ def fields(answer: httpx.Response) -> set[tuple[str, str]]:
     return {(each["in"], each["field"]) for each in problem(answer, 422)["errors"]}
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/things/", "//things", "/%F0%9F%92%A1/%00%FF?a=b"])
+@pytest.mark.parametrize("path", ["/nothing", "/things/", "//things", "/%F0%9F%92%A1/%00"])
 async def test_an_unknown_path_is_404(things: httpx.AsyncClient, path: str) -> None:
-    answer = await things.get(path)
-    assert answer.status_code == 404
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["title"] == "Not Found"
+    answer = await things.get(f"{path}?hidden")
+    assert problem(answer, 404)["title"] == "Not Found"
 
 
 @pytest.mark.parametrize(

@@ -45,3 +45,5 @@ async def test_an_error_after_the_answer_began_cuts_the_connection_and_is_logged
         await things.get("/things")
     lines = [line for line in log_lines() if line["message"] == "unhandled error"]
     assert [line["exception"]["message"] for line in lines] == ["hidden"]
+    [access] = [line for line in log_lines() if line["message"] == "request"]
+    assert access["status"] == 200  # what the client was told
