@@ -65,7 +65,6 @@ async def test_invalid_content_is_refused_by_its_field(
     assert fields(created) == fields(replaced) == [("body", wrong)]
 
 
-@pytest.mark.xfail(strict=True, reason="FAULT: accepted")
 @pytest.mark.parametrize("field", ["name", "description"])
 async def test_text_that_is_no_unicode_is_refused(client: httpx.AsyncClient, field: str) -> None:
     """PostgreSQL could not store a lone surrogate."""
