@@ -9,7 +9,11 @@ from .errors import ProblemError
 
 IfMatch = Annotated[str, Header(description="The ETag of the version that you read.")]
 IfMatchIfGiven = Annotated[str | None, Header(alias="If-Match")]
-IfNoneMatch = Annotated[str | None, Header(description="The ETag of the version that you have.")]
+MAY_BE_KNOWN = {
+    "parameters": [{"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}],
+    "responses": {"304": {"description": "Not Modified"}},
+}
+"""`openapi_extra` of an operation that answers with `tagged`."""
 
 
 def entity_tag(body: bytes) -> str:

@@ -60,6 +60,13 @@ def respond(
     return Response(json.dumps(members), status, headers, media_type="application/problem+json")
 
 
+def refuse_query(request: Request) -> None:
+    """Raise RequestValidationError for each query parameter, where an operation has none."""
+    if request.scope["query_string"] and request.query_params:
+        wrong = {"type": "extra_forbidden", "msg": "Extra inputs are not permitted"}
+        raise RequestValidationError([{**wrong, "loc": ("query", n)} for n in request.query_params])
+
+
 async def _on_http_exception(request: Request, error: Any) -> Response:
     headers = error.headers
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:

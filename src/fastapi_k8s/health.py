@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from time import monotonic
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from . import NAME
@@ -73,16 +73,11 @@ async def _limited(check: Awaitable[str]) -> str:
     return done.pop().result() if done else "timeout"
 
 
-router = APIRouter(tags=["service"])
-
-
-@router.get("/health")
 async def health() -> dict[str, str]:
     """Liveness: the process answers. Touches nothing."""
     return {"status": "ok"}
 
 
-@router.get("/ready", responses={503: {"model": Ready, "description": "Unready"}})
 async def ready(request: Request, response: Response) -> Ready:
     """Readiness: whether requests should be sent here."""
     readiness: Readiness = request.state.readiness
@@ -91,7 +86,6 @@ async def ready(request: Request, response: Response) -> Ready:
     return report
 
 
-@router.get("/version")
 async def running_version(request: Request) -> Version:
     """Which release is running."""
     version, commit = request.app.version, request.state.settings.git_sha

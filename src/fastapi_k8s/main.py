@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from fastapi.responses import PlainTextResponse
 
 from . import NAME, errors, health
 from .cache import open_cache
@@ -43,10 +43,13 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
         redoc_url=None,
     )
-    for router in (health.router, metrics.router, items.router):
-        app.include_router(router)
+    # Not by routers, each of which FastAPI matches twice: probes come every few seconds.
+    app.get("/health")(health.health)
+    app.get("/ready", responses={503: {"model": health.Ready}})(health.ready)
+    app.get("/version")(health.running_version)
+    app.get("/metrics", response_class=PlainTextResponse)(metrics.metrics)
+    app.include_router(items.router)
     # The last one added is the first to see a request.
-    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body_size)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -112,13 +112,23 @@ async def test_an_invalid_page_is_refused(
     assert fields(await client.get(f"/items?{query}")) == [("query", wrong)]
 
 
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [("/items/seven", ("path", "item_id")), (f"{ITEM}?force=1", ("query", "force"))],
+)
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-async def test_an_id_is_a_uuid_and_nothing_else_is_asked(
-    client: httpx.AsyncClient, method: str
+async def test_another_id_than_a_uuid_or_any_query_is_refused(
+    client: httpx.AsyncClient, method: str, path: str, wrong: tuple[str, str]
 ) -> None:
-    body = {"json": {"name": "x"}, "headers": {"If-Match": "*"}} if method == "PUT" else {}
-    answer = await client.request(method, "/items/seven?force=1", **body)  # type: ignore[arg-type]
-    assert set(fields(answer)) == {("path", "item_id"), ("query", "force")}
+    content = b'{"name": "x"}' if method == "PUT" else b""
+    headers = {"If-Match": "*", "Content-Type": "application/json"}
+    answer = await client.request(method, path, content=content, headers=headers)
+    assert fields(answer) == [wrong]
+
+
+async def test_a_creation_takes_no_query(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/items?dry=1&run=2", json={"name": "x"})
+    assert fields(answer) == [("query", "dry"), ("query", "run")]
 
 
 async def test_a_replacement_without_if_match_is_refused(client: httpx.AsyncClient) -> None:

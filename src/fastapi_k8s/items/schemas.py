@@ -50,7 +50,3 @@ class ListQuery(BaseModel, extra="forbid"):
 
     limit: int = Field(20, ge=1, le=100)
     cursor: Base64UrlBytes | None = Field(None, min_length=16, max_length=16)
-
-
-class NoQuery(BaseModel, extra="forbid"):
-    """Refuses every query parameter."""

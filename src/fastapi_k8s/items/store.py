@@ -17,7 +17,6 @@ INSERT = f"INSERT INTO items (name, description) VALUES ($1, $2) RETURNING {COLU
 FIND = f"SELECT {COLUMNS} FROM items WHERE id = $1"
 # UUIDv7 ids grow with time: the primary key is the order, and the place of a cursor in it.
 LIST = f"SELECT {COLUMNS} FROM items WHERE id < $1 ORDER BY id DESC LIMIT $2"
-END = UUID(int=2**128 - 1)
 # clock_timestamp(): whoever waited for the row began before the one it waited for.
 UPDATE = f"""UPDATE items SET name = $2, description = $3, updated_at = clock_timestamp()
 WHERE id = $1 RETURNING {COLUMNS}"""
@@ -38,7 +37,7 @@ class ItemStore:
     async def page(self, after: UUID | None, limit: int) -> list[Item]:
         """At most `limit` items, newest first, from behind the item `after`."""
         async with self.database.connection() as connection:
-            rows = await connection.fetch(LIST, after or END, limit)
+            rows = await connection.fetch(LIST, after or UUID(int=2**128 - 1), limit)
         return [_item(row) for row in rows]
 
     async def read(self, item_id: UUID) -> bytes:

@@ -21,10 +21,7 @@ LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('migrations', 0))"
 
 
 async def migrate(settings: Settings, wait: float) -> None:
-    """Upgrade the schema in one transaction: wholly or not at all.
-
-    Waits up to `wait` seconds for PostgreSQL, then raises what kept it from answering.
-    """
+    """Upgrade the schema in one transaction. Raises what keeps PostgreSQL away for `wait` s."""
     # Connected first, since SQLAlchemy would wrap what asyncpg raises.
     found = asyncio.get_running_loop().create_future()
     found.set_result(await _connect(dsn(settings), monotonic() + wait))

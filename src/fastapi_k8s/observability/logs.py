@@ -9,8 +9,10 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
-# What every line carries that is logged during a request.
-request_context: ContextVar[Mapping[str, str]] = ContextVar("request_context")
+request_context: ContextVar[Mapping[str, str]] = ContextVar("request_context")  # for every line
+
+
+encode = json.JSONEncoder(default=str).encode  # json.dumps() would make one for each line
 
 
 class LineFormatter(logging.Formatter):
@@ -36,7 +38,7 @@ class LineFormatter(logging.Formatter):
                 "message": str(error),
                 "stack": stack,
             }
-        return json.dumps(line, default=str)
+        return encode(line)
 
 
 # Servers bring handlers of their own; without them everything goes to the root's.

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable
 from functools import cache
 
-from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, Histogram, generate_latest, values
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -32,10 +31,6 @@ def requests(method: str, route: str, status: int) -> Histogram:
     return REQUESTS.labels(method, route, status)
 
 
-router = APIRouter(tags=["service"])
-
-
-@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics() -> PlainTextResponse:
     """Prometheus metrics, of all workers."""
     registry = REGISTRY

@@ -2,9 +2,10 @@
 
 import logging
 import re
+from secrets import token_hex
 from time import perf_counter
-from uuid import uuid4
 
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import respond
@@ -24,6 +25,7 @@ class Observe:
 
     def __init__(self, app: ASGIApp, max_body_size: int) -> None:
         self._app = app
+        self._counting = RequestBodyLimitMiddleware(app, max_body_size)
         self._limit = max_body_size
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -32,7 +34,9 @@ class Observe:
             return
         started = perf_counter()
         status = 0
-        ids = _identify(scope)
+        given = dict(scope["headers"])
+        ids = _identify(given)
+        scope["request_id"] = ids["request_id"]
         headers = [(SENT_AS[name], value.encode()) for name, value in ids.items()]
 
         async def send_identified(message: Message) -> None:
@@ -43,11 +47,8 @@ class Observe:
             await send(message)
 
         token = request_context.set(ids)
-        # Starlette's limit counts what comes in chunks, but answers a declared size in plain text.
-        declared = int(dict(scope["headers"]).get(b"content-length", 0))
-        app = respond(scope, 413, "Content Too Large") if declared > self._limit else self._app
         try:
-            await app(scope, receive, send_identified)
+            await self._limited(scope, given)(scope, receive, send_identified)
         except Exception:
             logger.exception("unhandled error")
             if status:
@@ -57,17 +58,20 @@ class Observe:
             _record(scope, status, perf_counter() - started)
             request_context.reset(token)
 
+    def _limited(self, scope: Scope, given: dict[bytes, bytes]) -> ASGIApp:
+        if b"transfer-encoding" in given:
+            return self._counting
+        # Not by Starlette, which answers a declared size in plain text.
+        large = int(given.get(b"content-length", 0)) > self._limit
+        return respond(scope, 413, "Content Too Large") if large else self._app
 
-def _identify(scope: Scope) -> dict[str, str]:
-    """The ids of a request: those that came with it, if they are sane. Its own goes to `scope`."""
-    given = dict(scope["headers"])
+
+def _identify(given: dict[bytes, bytes]) -> dict[str, str]:
+    """The ids of a request: those that came with it, if they are sane."""
     request_id = given.get(b"x-request-id", b"")
-    known = SANE_ID.fullmatch(request_id)
-    ids = {"request_id": request_id.decode() if known else uuid4().hex}
-    scope["request_id"] = ids["request_id"]
-    traceparent = given.get(b"traceparent", b"")
-    if TRACEPARENT.fullmatch(traceparent):
-        ids["traceparent"] = traceparent.decode()
+    ids = {"request_id": request_id.decode() if SANE_ID.fullmatch(request_id) else token_hex(16)}
+    if TRACEPARENT.fullmatch(given.get(b"traceparent", b"")):
+        ids["traceparent"] = given[b"traceparent"].decode()
     return ids
 
 
