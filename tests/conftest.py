@@ -27,7 +27,11 @@ LogLines: TypeAlias = Callable[[], list[dict[str, Any]]]
 
 
 class InProcessServer(uvicorn.Server):
-    """Leaves the signals to pytest."""
+    """Leaves the signals to pytest, and ends at once."""
+
+    async def main_loop(self) -> None:
+        self.end = asyncio.Event()
+        await self.end.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -77,7 +81,7 @@ def serve() -> Serve:
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
                 yield client
         finally:
-            server.should_exit = True
+            server.end.set()
             await task
 
     return serving

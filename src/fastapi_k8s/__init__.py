@@ -1,4 +1,3 @@
 """A FastAPI service on PostgreSQL and Redis."""
 
-NAME = __name__.replace("_", "-")
-"""The name of the distribution, the command and the service."""
+NAME = __name__.replace("_", "-")  # of the distribution, the command and the service

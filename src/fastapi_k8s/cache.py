@@ -21,10 +21,9 @@ end"""
 
 
 class Cache:
-    """Values by key, read through to a loader, with the leases of Scaling Memcache (NSDI 2013).
+    """Values by key, read through to a loader (docs/decisions/0002-cache-with-leases.md).
 
-    A reader that misses takes a lease, loads, and fills the key only if its lease is still there.
-    A writer's commit is followed by drop(), so that who loaded before it cannot fill after it.
+    A reader that misses takes a lease, and fills only under it. A writer's drop() takes it away.
     """
 
     def __init__(self, redis: Redis | None, ttl: int) -> None:

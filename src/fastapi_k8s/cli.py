@@ -23,4 +23,4 @@ def main() -> None:
     try:
         asyncio.run(migrate(load_settings(), arguments.wait))
     except UNAVAILABLE as error:
-        sys.exit(f"{NAME}: the database cannot be used: {type(error).__name__}")
+        sys.exit(f"{NAME}: the database cannot be used: {error!r}")

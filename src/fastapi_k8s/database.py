@@ -26,6 +26,9 @@ UNAVAILABLE = (
     asyncpg.InvalidCatalogNameError,
     asyncpg.ReadOnlySQLTransactionError,  # a standby, in the middle of a failover
     asyncpg.UndefinedTableError,  # not migrated yet
+    asyncpg.UndefinedObjectError,  # an option in the URL that it does not know
+    asyncpg.InterfaceError,  # the connection broke under its user, or the URL is wrong
+    asyncpg.InternalClientError,  # the connection broke in the middle of a commit
 )
 
 
@@ -49,9 +52,7 @@ class Database:
         try:
             async with self.pool.acquire(timeout=self.acquire_timeout) as connection:
                 yield connection
-        except (*UNAVAILABLE, asyncpg.InterfaceError) as error:
-            if isinstance(error, ValueError):
-                raise  # asyncpg's word for a value of a wrong type: a fault, not an outage
+        except UNAVAILABLE as error:
             logger.warning("database unavailable", extra={"fields": {"error": repr(error)}})
             raise ProblemError(503, "The database is unavailable.", {"Retry-After": "1"}) from error
 

@@ -30,11 +30,10 @@ class Problem(BaseModel):
     errors: list[dict[str, str]] = Field([], examples=[[IF_MATCH_MISSING]])
 
 
-RESPONSE = {
+RESPONSE = {  # for OpenAPI: it documents every error of an operation
     "description": "What went wrong.",
     "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
 }
-"""The OpenAPI response that documents every error of an operation."""
 
 
 class ProblemError(HTTPException):

@@ -36,8 +36,7 @@ class Version(BaseModel):
 class Readiness:
     """Whether this process can serve. `needed` is the revision that its code needs."""
 
-    # A connection for this alone: a busy pool is not a dead database, and services that leave the
-    # load balancer because they are busy leave the others busier.
+    # With a connection of its own: a busy pool is not a dead database.
     database: Database
     cache: Cache
     needed: str

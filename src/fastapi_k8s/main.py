@@ -49,7 +49,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.get("/version")(health.running_version)
     app.get("/metrics", response_class=PlainTextResponse)(metrics.metrics)
     app.include_router(items.router)
-    # The last one added is the first to see a request.
+    app.add_middleware(Observe, max_body_size=settings.max_body_size)
+    # The last one added is the first to see a request, and the last to see its answer.
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -58,7 +59,6 @@ def create_app(settings: Settings) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["ETag", "Location", "X-Request-ID"],
         )
-    app.add_middleware(Observe, max_body_size=settings.max_body_size)
     return app
 
 

@@ -41,8 +41,8 @@ graceful_timeout = 30  # seconds: more than the worker's own
 _slot = ""
 
 
-def on_starting(arbiter: Arbiter) -> None:
-    """In the master, when the application is loaded."""
+def when_ready(arbiter: Arbiter) -> None:
+    """In the master, when it listens."""
     Worker.CONFIG_KWARGS["root_path"] = load_settings().root_path
     directory = tempfile.mkdtemp(prefix=f"metrics-{arbiter.pid}-", dir=worker_tmp_dir)
     metrics.share_between_workers(directory, lambda: _slot)

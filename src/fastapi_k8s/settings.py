@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from redis.asyncio import ConnectionPool
 
 from . import NAME
 
@@ -48,7 +49,9 @@ class Settings(BaseSettings):
         try:
             url = urlsplit(text)
             usable = url.scheme in schemes and url.port != 0
-        except ValueError:
+            if usable and schemes is SCHEMES["redis_url"]:
+                ConnectionPool.from_url(text).make_connection()  # type: ignore[no-untyped-call]
+        except (ValueError, TypeError):
             usable = False
         if not usable:  # what was given stays unsaid: it may hold a password
             raise ValueError(f"must be a URL such as {schemes[0]}://user:password@host:port/name")

@@ -10,6 +10,7 @@ import pytest
 from fastapi import FastAPI, Request
 
 from dev.servers import Postgres
+from fastapi_k8s.database import UNAVAILABLE
 from fastapi_k8s.main import create_app
 from fastapi_k8s.migrations.migrate import migrate
 from tests.conftest import MakeSettings, Serve
@@ -184,6 +185,17 @@ async def test_options_that_providers_print_are_understood(
     await migrate(settings, wait=0)
     async with serve(create_app(settings)) as client:
         assert (await client.get("/ready")).status_code == 200
+
+
+@pytest.mark.parametrize("option", ["unknown=1", "target_session_attrs=bad"])
+async def test_a_wrong_option_makes_unready_and_ends_a_migration_at_once(
+    option: str, database_url: str, make_settings: MakeSettings, serve: Serve
+) -> None:
+    settings = make_settings(database_url=f"{database_url}?{option}")
+    with pytest.raises(UNAVAILABLE):
+        await migrate(settings, wait=3600)
+    async with serve(create_app(settings)) as client:
+        assert (await client.get("/ready")).json()["checks"]["database"] == "unreachable"
 
 
 async def test_a_required_encryption_that_the_server_lacks_is_not_given_up(

@@ -181,6 +181,25 @@ async def test_a_reload_replaces_the_workers_and_keeps_the_counts(
         assert gunicorn.count("/process") >= 2 * 40
 
 
+async def test_a_worker_that_has_served_its_share_is_replaced_and_keeps_the_counts(
+    environment: dict[str, str],
+) -> None:
+    with running(environment, PROBES, "--max-requests", "25") as gunicorn:
+        assert len(gunicorn.workers()) > 1
+        assert gunicorn.count("/process") == 40
+        assert len(metric_files(gunicorn)) == 1
+
+
+async def test_a_taken_port_leaves_nothing_behind(environment: dict[str, str]) -> None:
+    with running(environment) as gunicorn:
+        command = gunicorn.process.args
+        assert isinstance(command, list)
+        second = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        assert second.wait(30) == 1
+        folder = Path(server.worker_tmp_dir or gettempdir())
+        assert not list(folder.glob(f"metrics-{second.pid}-*"))
+
+
 async def test_one_worker_is_the_default(environment: dict[str, str]) -> None:
     with running(environment, PROBES) as gunicorn:
         assert len(gunicorn.workers()) == 1

@@ -17,6 +17,7 @@ from ..settings import Settings
 from . import newest_revision
 
 logger = logging.getLogger(__name__)
+WRONG_URL = (asyncpg.InvalidPasswordError, asyncpg.UndefinedObjectError, asyncpg.InterfaceError)
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('migrations', 0))"
 
 
@@ -38,10 +39,8 @@ async def _connect(url: str, deadline: float) -> "asyncpg.Connection[asyncpg.Rec
     while True:
         try:
             return await asyncpg.connect(url, timeout=10)
-        except asyncpg.InvalidAuthorizationSpecificationError:
-            raise  # a wrong password does not get better
         except UNAVAILABLE as error:
-            if monotonic() >= deadline:
+            if monotonic() >= deadline or isinstance(error, WRONG_URL):
                 raise
             logger.info("waiting for PostgreSQL (%s)", type(error).__name__)
         await asyncio.sleep(1)

@@ -24,7 +24,8 @@ class LineFormatter(logging.Formatter):
         stack = traceback.format_exception(error) if error else []
         if sys.stdout.isatty():
             told = [f"{name}={value}" for name, value in fields.items()]
-            return "\n".join([" ".join([record.levelname, record.getMessage(), *told]), *stack])
+            text = " ".join([record.levelname, record.getMessage(), *told])
+            return "\n".join([text, *"".join(stack).splitlines()])
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname,
