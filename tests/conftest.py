@@ -69,7 +69,13 @@ def serve() -> Serve:
     @asynccontextmanager
     async def serving(app: FastAPI, root_path: str = "") -> AsyncIterator[httpx.AsyncClient]:
         config = uvicorn.Config(
-            app, port=0, root_path=root_path, log_config=None, access_log=False, http="httptools"
+            app,
+            port=0,
+            root_path=root_path,
+            log_config=None,
+            access_log=False,
+            http="httptools",
+            timeout_graceful_shutdown=5,
         )
         server = InProcessServer(config)
         task = asyncio.create_task(server.serve())

@@ -15,7 +15,7 @@ ANY_JSON = st.recursive(
     max_leaves=5,
 )
 SEARCH = settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -48,7 +48,7 @@ async def test_limits_from_1_to_100_are_taken(client: httpx.AsyncClient, limit: 
 
 
 @settings(
-    max_examples=25,
+    max_examples=15,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
