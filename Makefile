@@ -19,7 +19,7 @@ format: .venv ## Mend what can be mended: formatting, order of imports, simple f
 ##@ Check
 .PHONY: test
 test: .venv ## Run every test that this machine can run, with the coverage gate
-	@$(RUN) pytest -n 2 --cov --cov-report=term
+	@$(RUN) pytest -n 2 --dist worksteal --cov --cov-report=term
 
 .PHONY: test-unit
 test-unit: .venv ## Run the tests that need no server
@@ -27,7 +27,7 @@ test-unit: .venv ## Run the tests that need no server
 
 .PHONY: test-integration
 test-integration: .venv ## Run the tests on real PostgreSQL and Valkey
-	@$(RUN) pytest -n 2 tests/integration
+	@$(RUN) pytest -n 2 --dist worksteal tests/integration
 
 .PHONY: lint
 lint: .venv ## Check style, types and the direction of imports
