@@ -80,9 +80,19 @@ async def test_a_reader_who_loaded_before_a_write_does_not_fill_after_it(cache: 
 
 
 async def test_of_concurrent_readers_one_fills_and_none_waits(cache: Cache) -> None:
+    """Each loads only when all are loading: one that waited for another would never end."""
     values = [f"{n}".encode() for n in range(10)]
-    read = await asyncio.gather(*(cache.read("key", loader(value)) for value in values))
-    assert sorted(read) == sorted(values)
+    all_loading = asyncio.Barrier(len(values))
+
+    async def read(value: bytes) -> bytes:
+        async def load() -> bytes:
+            await all_loading.wait()
+            return value
+
+        return await cache.read("key", load)
+
+    async with asyncio.timeout(20):
+        assert await asyncio.gather(*map(read, values)) == values
     assert await cache.read("key", loader()) in values
 
 
