@@ -33,7 +33,7 @@ def main() -> None:
             os.environ |= urls
             command = Path(sys.executable).parent / package.NAME
             subprocess.run([command, "migrate"], check=True)
-            _serve(port)
+            _serve(port, given.get("ROOT_PATH") or "")
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)  # it has said why
     except ServerError as error:
@@ -48,7 +48,7 @@ def _interrupt(*_: object) -> None:
 
 def _usable_port(text: str) -> int:
     try:
-        port = int(text)
+        port = int(text) or -1  # 0 would be any port
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))
@@ -84,7 +84,7 @@ def _servers(given: dict[str, str | None]) -> Iterator[dict[str, str]]:
         yield {name: server.url for name, server in wanted.items()}
 
 
-def _serve(port: int) -> None:
+def _serve(port: int, root_path: str) -> None:
     url = f"http://{HOST}:{port}"
     print(f"\n  API      {url}\n  Docs     {url}/docs\n  Metrics  {url}/metrics\n", flush=True)
     uvicorn.run(
@@ -94,7 +94,7 @@ def _serve(port: int) -> None:
         port=port,
         reload=True,
         reload_dirs=[str(PROJECT / "src")],
-        root_path=os.environ.get("ROOT_PATH", ""),
+        root_path=root_path,
         log_config=logs.CONFIG,
         access_log=False,
     )

@@ -168,7 +168,7 @@ def test_with_urls_given_it_starts_no_server(copy: Path, tmp_path: Path) -> None
         valkey.stop()
 
 
-@pytest.mark.parametrize("port", ["taken", "many", "70000"])
+@pytest.mark.parametrize("port", ["taken", "many", "70000", "0"])
 def test_an_unusable_port_is_named(copy: Path, port: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
