@@ -6,6 +6,16 @@ OWN_UV := $(if $(shell command -v uv),,.uv/bin/uv)
 UV := $(or $(OWN_UV),uv)
 RUN := $(UV) run --quiet --locked
 
+NAME := fastapi-k8s
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+GIT_SHA = $(shell git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev/null || echo unknown)
+CREATED = $(shell git log -1 --format=%cI 2>/dev/null)
+SOURCE = $(shell git remote get-url origin 2>/dev/null | sed 's,//[^/]*@,//,')
+BUILD_ARGS = --build-arg APP_VERSION=$(VERSION) --build-arg GIT_SHA=$(GIT_SHA) --build-arg CREATED=$(CREATED) --build-arg "SOURCE=$(SOURCE)"
+PLATFORMS := linux/amd64,linux/arm64
+PYTHON_IMAGE = $(shell sed -n 's/^ARG PYTHON_VERSION=/python:/p' Dockerfile)-slim-trixie
+UV_IMAGE = $(shell sed -n 's/^ARG UV_IMAGE=//p' Dockerfile)
+
 ##@ Develop
 .PHONY: run
 run: .venv ## Run the service with reload, on its own PostgreSQL and Valkey (PORT=8000)
@@ -36,10 +46,95 @@ lint: .venv ## Check style, types and the direction of imports
 	@$(RUN) ruff check
 	@$(RUN) mypy
 	@$(RUN) lint-imports
+	@$(RUN) --group lint hadolint Dockerfile Dockerfile.dev
 
 .PHONY: bench
 bench: .venv ## Measure speed and memory beside a bare FastAPI application
 	@$(RUN) --group bench python -m bench.run
+
+##@ Image
+.PHONY: docker-build
+docker-build: .docker ## Build the image: fastapi-k8s:latest, and a tag of its content (FLAGS= for docker build)
+	@docker build $(BUILD_ARGS) --tag $(NAME):latest $(FLAGS) .
+	@tag=$(NAME):$$(docker image inspect --format '{{.Id}}' $(NAME):latest | cut -c 8-19); \
+	docker tag $(NAME):latest $$tag && echo "$(NAME):latest is $$tag"
+
+.PHONY: docker-run
+docker-run: .image ## Run the image on port 8000, on a database of its own or with ENV_FILE= (PORT=8000)
+	@sh image/run.sh $(NAME) $(or $(PORT),8000) $(ENV_FILE)
+
+.PHONY: docker-shell
+docker-shell: .development ## Open a shell beside the running service, whose files are in /proc/1/root (CONTAINER=)
+	@container=$(or $(CONTAINER),$$(docker ps --quiet --latest --filter label=org.opencontainers.image.title=$(NAME))); \
+	docker run --rm --interactive $$(test -t 0 && echo --tty) --cap-drop ALL --security-opt no-new-privileges \
+	    $${container:+--pid container:$$container --network container:$$container} $(NAME):development sh
+
+.PHONY: docker-size
+docker-size: .image ## Print the image's size, compressed as in a registry and on disk
+	@docker save $(NAME):latest | gzip | wc -c | awk '{printf "compressed  %5.1f MB\n", $$1 / 1e6}'
+	@docker image inspect --format '{{.Size}}' $(NAME):latest | awk '{printf "on disk     %5.1f MB\n", $$1 / 1e6}'
+
+.PHONY: docker-scan
+docker-scan: .image ## Look for known vulnerabilities, with trivy or grype
+	@if command -v trivy >/dev/null; then trivy image --exit-code 1 --ignore-unfixed --severity HIGH,CRITICAL $(NAME):latest; \
+	elif command -v grype >/dev/null; then grype --fail-on high --only-fixed $(NAME):latest; \
+	else echo 'Install a scanner and try again: trivy (https://trivy.dev) or grype (https://github.com/anchore/grype).' >&2; exit 1; fi
+
+.PHONY: docker-sbom
+docker-sbom: .venv ## Write what the image's environment is made of into dist/sbom.cdx.json (CycloneDX)
+	@mkdir -p dist
+	@$(UV) export --quiet --locked --no-dev --format cyclonedx1.5 --output-file dist/sbom.cdx.json
+
+.PHONY: docker-build-multiarch
+docker-build-multiarch: .builder ## Build for amd64 and arm64, into dist/image.tar (FLAGS=)
+	@mkdir -p dist
+	@docker buildx build --platform $(PLATFORMS) $(BUILD_ARGS) --output type=oci,dest=dist/image.tar $(FLAGS) .
+
+.PHONY: docker-publish
+docker-publish: .builder docker-sbom ## Push both architectures, with SBOM and provenance, under a tag of their own (REGISTRY=)
+	@sh image/publish.sh "$(REGISTRY)/$(NAME):$(VERSION)-$(GIT_SHA)" --platform $(PLATFORMS) $(BUILD_ARGS) $(FLAGS)
+
+.PHONY: docker-digests
+docker-digests: .docker ## Print the base images' newest digests, as the build arguments that pin them
+	@for base in PYTHON_DIGEST@$(PYTHON_IMAGE) UV_DIGEST@$(UV_IMAGE); do \
+	    digest=$$(docker buildx imagetools inspect --format '{{.Manifest.Digest}}' $${base#*@}) || exit; \
+	    echo "--build-arg $${base%@*}=$$digest # $${base#*@}"; \
+	done
+
+##@ Compose
+.PHONY: up
+up: .docker ## Start the development stack in the background (API_PORT=8000 DB_PORT=5432)
+	@docker compose up --build --detach --wait
+	@echo "The API is on http://$$(docker compose port api 8000)"
+
+.PHONY: down
+down: .docker ## Stop the stack; its data stays
+	@docker compose down
+
+.PHONY: ps
+ps: .docker ## List the stack's containers
+	@docker compose ps --all
+
+.PHONY: logs
+logs: .docker ## Follow the stack's logs
+	@docker compose logs --follow
+
+.PHONY: db-shell
+db-shell: .docker ## Open psql on the stack's database
+	@docker compose exec $$(test -t 0 || echo --no-TTY) db psql --username app app
+
+.PHONY: migrate
+migrate: .docker ## Bring the stack's schema to the newest revision
+	@docker compose build --quiet api
+	@docker compose run --rm migrate
+
+.PHONY: revision
+revision: .development ## Begin the next migration (MESSAGE="add orders")
+	$(if $(MESSAGE),,$(error Say what it does: make revision MESSAGE="add orders"))
+	@newest=$$(ls src/*/migrations/versions | sed -n 's/^\([0-9]\{4\}\)_.*/\1/p' | tail -n 1); \
+	next=$$(printf %04d $$(expr $$newest + 1)); \
+	docker run --rm --user "$$(id -u):$$(id -g)" --volume "$(CURDIR)/src:/app/src" $(NAME):development \
+	    alembic --quiet revision --rev-id $$next --message "$(MESSAGE)" && ls src/*/migrations/versions/$${next}_*
 
 ##@ Other
 .PHONY: clean
@@ -56,3 +151,19 @@ help: ## Print this list
 
 .uv/bin/uv:
 	@sh dev/install-uv.sh
+
+.docker:
+	@command -v docker >/dev/null || { echo 'Docker is missing: install it (https://docs.docker.com/get-started/get-docker/). `make run` needs none.' >&2; exit 1; }
+	@docker info >/dev/null 2>&1 || { echo 'Docker does not answer: start Docker Desktop or the service (sudo systemctl start docker), and see that you may use it (docker info).' >&2; exit 1; }
+	@docker compose version >/dev/null 2>&1 || { echo 'The plugin `docker compose` is missing: https://docs.docker.com/compose/install/' >&2; exit 1; }
+
+.image: .docker
+	@docker image inspect $(NAME):latest >/dev/null 2>&1 || { echo 'There is no image yet: make docker-build' >&2; exit 1; }
+
+.builder: .docker
+	@sh image/builder.sh $(PLATFORMS)
+
+.development: .docker
+	@docker build --quiet --file Dockerfile.dev --tag $(NAME):development . >/dev/null
+
+.PHONY: .docker .image .builder .development

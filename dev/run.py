@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import uvicorn
 from dotenv import dotenv_values
 
 import fastapi_k8s as package
+from dev.reload import serve
 from dev.servers import Postgres, Server, ServerError, Valkey, running
-from fastapi_k8s.observability import logs
 
 PROJECT = Path(__file__).resolve().parent.parent
 LOCAL = PROJECT / ".local"
@@ -87,17 +86,7 @@ def _servers(given: dict[str, str | None]) -> Iterator[dict[str, str]]:
 def _serve(port: int, root_path: str) -> None:
     url = f"http://{HOST}:{port}"
     print(f"\n  API      {url}\n  Docs     {url}/docs\n  Metrics  {url}/metrics\n", flush=True)
-    uvicorn.run(
-        f"{package.__name__}.main:application",
-        factory=True,
-        host=HOST,
-        port=port,
-        reload=True,
-        reload_dirs=[str(PROJECT / "src")],
-        root_path=root_path,
-        log_config=logs.CONFIG,
-        access_log=False,
-    )
+    serve(HOST, port, root_path)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from . import NAME
 SECRETS = Path("/run/secrets")
 SCHEMES = {"database_url": ("postgresql", "postgres"), "redis_url": ("redis", "rediss", "unix")}
 SSL_MODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
-DEVELOPMENT_PASSWORDS = {"development", "postgres", "password", "secret", "changeme"}
+DEVELOPMENT_PASSWORDS = {"", "development", "postgres", "password", "secret", "changeme"}
 
 
 class Settings(BaseSettings):
@@ -58,7 +58,7 @@ class Settings(BaseSettings):
         if not SSL_MODES.issuperset(parse_qs(url.query).get("sslmode", [])):
             raise ValueError(f"sslmode must be one of {', '.join(sorted(SSL_MODES))}")
         if info.data.get("environment") == "production" and url.password in DEVELOPMENT_PASSWORDS:
-            raise ValueError("has a password for development; production needs its own")
+            raise ValueError("has no password of its own; production needs one")
         return value
 
 

@@ -1,0 +1,107 @@
+# The image that ships, and with --target development the one to debug it in. docs/dockerfile.md goes through it.
+ARG PYTHON_VERSION=3.14.8
+ARG PYTHON_IMAGE=python:${PYTHON_VERSION}-slim-trixie
+ARG PYTHON_DIGEST=
+ARG UV_IMAGE=ghcr.io/astral-sh/uv:0.13.8
+ARG UV_DIGEST=
+
+FROM ${UV_IMAGE}${UV_DIGEST:+@${UV_DIGEST}} AS uv
+
+FROM ${PYTHON_IMAGE}${PYTHON_DIGEST:+@${PYTHON_DIGEST}} AS base
+ENV LANG=C.UTF-8 \
+    PATH=/app/.venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
+WORKDIR /app
+
+
+FROM base AS dependencies
+# The constants make two builds of one commit equal; the image's bytecode never meets a changed source.
+ENV PYC_INVALIDATION_MODE=UNCHECKED_HASH \
+    PYTHONHASHSEED=0 \
+    SOURCE_DATE_EPOCH=0 \
+    UV_COMPILE_BYTECODE=1 \
+    UV_LINK_MODE=copy \
+    UV_NO_DEV=1 \
+    UV_PYTHON_DOWNLOADS=never
+# hadolint ignore=DL3008
+RUN apt-get update && \
+    apt-get install -y --no-install-recommends binutils && \
+    rm -rf /var/lib/apt/lists/*
+RUN --mount=from=uv,source=/uv,target=/usr/local/bin/uv \
+    --mount=type=cache,target=/root/.cache/uv \
+    --mount=type=secret,id=netrc,target=/root/.netrc \
+    --mount=type=secret,id=ca-bundle,target=/etc/ssl/certs/ca-certificates.crt \
+    --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
+    --mount=type=bind,source=uv.lock,target=uv.lock \
+    --mount=type=bind,source=image/strip.py,target=/image/strip.py \
+    uv sync --locked --no-dev --no-install-project && \
+    python /image/strip.py .venv
+
+FROM dependencies AS runtime
+RUN --mount=type=bind,source=image/runtime.py,target=/image/runtime.py \
+    /usr/local/bin/python /image/runtime.py .venv /runtime
+
+FROM dependencies AS build
+RUN --mount=from=uv,source=/uv,target=/usr/local/bin/uv \
+    --mount=type=cache,target=/root/.cache/uv \
+    --mount=type=secret,id=netrc,target=/root/.netrc \
+    --mount=type=secret,id=ca-bundle,target=/etc/ssl/certs/ca-certificates.crt \
+    --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
+    --mount=type=bind,source=uv.lock,target=uv.lock \
+    --mount=type=bind,source=README.md,target=README.md \
+    --mount=type=bind,source=LICENSE,target=LICENSE \
+    --mount=type=bind,source=src,target=src \
+    uv sync --locked --no-dev --no-editable && \
+    uv pip check
+
+FROM build AS development
+RUN --mount=from=uv,source=/uv,target=/usr/local/bin/uv \
+    --mount=type=cache,target=/root/.cache/uv \
+    --mount=type=secret,id=netrc,target=/root/.netrc \
+    --mount=type=secret,id=ca-bundle,target=/etc/ssl/certs/ca-certificates.crt \
+    --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
+    --mount=type=bind,source=uv.lock,target=uv.lock \
+    --mount=type=bind,source=README.md,target=README.md \
+    --mount=type=bind,source=LICENSE,target=LICENSE \
+    --mount=type=bind,source=src,target=src \
+    uv sync --locked --no-dev --group debug
+COPY dev/reload.py dev/
+COPY src src
+USER 10001:10001
+EXPOSE 8000
+CMD ["python", "-m", "dev.reload"]
+
+
+FROM scratch AS production
+ENV ENVIRONMENT=production \
+    LANG=C.UTF-8 \
+    PATH=/app/.venv/bin:/usr/local/bin \
+    PORT=8000 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
+WORKDIR /app
+COPY --from=runtime /runtime /
+COPY --from=build /app/.venv .venv
+COPY image/healthcheck.py .
+RUN --mount=type=bind,source=image/verify.py,target=/tmp/verify.py ["python", "/tmp/verify.py"]
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=30s --timeout=3s --start-period=30s --start-interval=1s --retries=3 \
+    CMD ["python", "-IS", "/app/healthcheck.py"]
+CMD ["gunicorn", "-c", "python:fastapi_k8s.server"]
+ARG APP_VERSION=
+ARG GIT_SHA=unknown
+ARG CREATED=
+ARG SOURCE=
+ENV APP_VERSION=${APP_VERSION} \
+    GIT_SHA=${GIT_SHA}
+LABEL org.opencontainers.image.title="fastapi-k8s" \
+      org.opencontainers.image.description="A small FastAPI service on PostgreSQL and Redis" \
+      org.opencontainers.image.version="${APP_VERSION}" \
+      org.opencontainers.image.revision="${GIT_SHA}" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.created="${CREATED}" \
+      org.opencontainers.image.licenses="MIT"

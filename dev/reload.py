@@ -1,0 +1,30 @@
+"""The service, started again when its source changes; in the development images the program."""
+
+import os
+from pathlib import Path
+
+import uvicorn
+
+import fastapi_k8s as package
+from fastapi_k8s.observability import logs
+
+SOURCE = Path(__file__).resolve().parent.parent / "src"
+
+
+def serve(host: str, port: int, root_path: str) -> None:
+    """Serve at `http://host:port`, behind `root_path`, until a signal ends it."""
+    uvicorn.run(
+        f"{package.__name__}.main:application",
+        factory=True,
+        host=host,
+        port=port,
+        reload=True,
+        reload_dirs=[str(SOURCE)],
+        root_path=root_path,
+        log_config=logs.CONFIG,
+        access_log=False,
+    )
+
+
+if __name__ == "__main__":
+    serve("0.0.0.0", 8000, os.environ.get("ROOT_PATH", ""))
