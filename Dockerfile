@@ -54,7 +54,11 @@ RUN --mount=from=uv,source=/uv,target=/usr/local/bin/uv \
     --mount=type=bind,source=LICENSE,target=LICENSE \
     --mount=type=bind,source=src,target=src \
     uv sync --locked --no-dev --no-editable && \
-    uv pip check
+    uv pip check && \
+    # What everybody may write, and what differs between two builds of the same source.
+    record=$(echo .venv/lib/python*/site-packages/fastapi_k8s-*.dist-info) && \
+    rm .venv/.lock "$record/uv_cache.json" && \
+    sed -i '/uv_cache.json/d' "$record/RECORD"
 
 FROM build AS development
 RUN --mount=from=uv,source=/uv,target=/usr/local/bin/uv \

@@ -39,6 +39,10 @@ test-unit: .venv ## Run the tests that need no server
 test-integration: .venv ## Run the tests on real PostgreSQL and Valkey
 	@$(RUN) pytest -n 2 --dist worksteal tests/integration
 
+.PHONY: test-container
+test-container: .venv ## Run the tests of the image and the Compose stack, which need Docker
+	@$(RUN) pytest -n 2 --dist worksteal tests/container
+
 .PHONY: lint
 lint: .venv ## Check style, types and the direction of imports
 	@$(UV) lock --check --quiet
@@ -51,6 +55,10 @@ lint: .venv ## Check style, types and the direction of imports
 .PHONY: bench
 bench: .venv ## Measure speed and memory beside a bare FastAPI application
 	@$(RUN) --group bench python -m bench.run
+
+.PHONY: bench-image
+bench-image: .docker .venv ## Measure the image's size, its builds and its start
+	@$(RUN) python -m bench.image
 
 ##@ Image
 .PHONY: docker-build

@@ -58,7 +58,7 @@ class Settings(BaseSettings):
         if not SSL_MODES.issuperset(parse_qs(url.query).get("sslmode", [])):
             raise ValueError(f"sslmode must be one of {', '.join(sorted(SSL_MODES))}")
         if info.data.get("environment") == "production" and url.password in DEVELOPMENT_PASSWORDS:
-            raise ValueError("has no password of its own; production needs one")
+            raise ValueError("has no password, or a password for development, in production")
         return value
 
 

@@ -76,7 +76,7 @@ def test_each_bad_value_has_its_line(
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "REDIS_URL"])
-@pytest.mark.parametrize("password", ["postgres", "development", "changeme"])
+@pytest.mark.parametrize("password", ["postgres", "development", "changeme", ""])
 def test_production_refuses_a_password_for_development(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
