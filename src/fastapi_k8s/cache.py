@@ -16,8 +16,7 @@ PAUSE = 1.0  # seconds that reads pass Redis by after it failed, lest they all w
 LEASE_TTL = 10  # seconds
 VALUE, LEASE = b"=", b"?"
 FILL = """if redis.call('GET', KEYS[1]) == ARGV[1] then
-    redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
-end"""
+    redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) end"""
 
 
 class Cache:

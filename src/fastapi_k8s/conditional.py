@@ -12,8 +12,7 @@ IfMatchIfGiven = Annotated[str | None, Header(alias="If-Match")]
 MAY_BE_KNOWN = {
     "parameters": [{"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}],
     "responses": {"304": {"description": "Not Modified"}},
-}
-"""`openapi_extra` of an operation that answers with `tagged`."""
+}  # `openapi_extra` of an operation that answers with `tagged`
 
 
 def entity_tag(body: bytes) -> str:

@@ -70,13 +70,10 @@ async def _on_http_exception(request: Request, error: Any) -> Response:
     headers = error.headers
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         # Starlette names the methods of one matching route; RFC 9110 wants all of them.
-        headers = {"Allow": ", ".join(m for m in METHODS if _serves(request, m))}
+        routes, scopes = request.app.routes, [{**request.scope, "method": m} for m in METHODS]
+        served = [s for s in scopes if any(r.matches(s)[0] is Match.FULL for r in routes)]
+        headers = {"Allow": ", ".join(scope["method"] for scope in served)}
     return respond(request.scope, error.status_code, error.detail, headers)
-
-
-def _serves(request: Request, method: str) -> bool:
-    scope = {**request.scope, "method": method}
-    return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
 
 async def _on_invalid_request(request: Request, error: Any) -> Response:

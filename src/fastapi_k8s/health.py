@@ -40,11 +40,14 @@ class Readiness:
     database: Database
     cache: Cache
     needed: str
+    draining: bool = False
     _report: asyncio.Future[Ready] = field(init=False)
     _expires: float = 0
 
     async def report(self) -> Ready:
         """The report of a moment ago, or a new one, which concurrent callers share."""
+        if self.draining:
+            return Ready(status="draining", checks={})
         if monotonic() >= self._expires:
             self._expires = monotonic() + MAX_AGE
             self._report = asyncio.ensure_future(self._ask())
@@ -79,8 +82,7 @@ async def health() -> dict[str, str]:
 
 async def ready(request: Request, response: Response) -> Ready:
     """Readiness: whether requests should be sent here."""
-    readiness: Readiness = request.state.readiness
-    report = await readiness.report()
+    report: Ready = await request.state.readiness.report()
     response.status_code = 200 if report.status == "ready" else 503
     return report
 

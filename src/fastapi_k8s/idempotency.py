@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import Header, Request, Response
 
-from .database import Connection, Database
+from .database import Connection
 from .errors import ProblemError
 
 IdempotencyKey = Annotated[
@@ -30,8 +30,7 @@ async def once(
     request: Request, key: str | None, create: Callable[[Connection], Awaitable[Response]]
 ) -> Response:
     """Run `create` in a transaction, or return the answer that it gave to `key` before."""
-    database: Database = request.state.database
-    async with database.transaction() as connection:
+    async with request.state.database.transaction() as connection:
         if key is None:
             return await create(connection)
         if not await connection.fetchval(LOCK, key):

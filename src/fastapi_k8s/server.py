@@ -1,51 +1,85 @@
 """Gunicorn's settings (https://gunicorn.org/reference/settings/): `gunicorn -c python:...`."""
 
+import asyncio
 import gc
 import os
 import shutil
+import signal
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import uvicorn
 from gunicorn.arbiter import Arbiter
+from prometheus_client import values
 from uvicorn_worker import UvicornWorker
 
 from .observability import logs, metrics
 from .settings import load_settings
 
-MEMORY = "/dev/shm"  # noqa: S108 (Linux' tmpfs, writable even if the root is not)
+GRACE = 25  # seconds that requests in flight get to finish, once nothing new is served
+
+
+class DrainingServer(uvicorn.Server):
+    """Serves on for DRAIN_SECONDS after SIGTERM: unready, alive, closing what it answers."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGTERM drains, then stops. SIGINT or SIGQUIT stops; the second of them at once."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._drain)
+        loop.add_signal_handler(signal.SIGINT, self._stop)
+        loop.add_signal_handler(signal.SIGQUIT, self._stop)
+        yield
+
+    def _drain(self) -> None:
+        state = self.lifespan.state  # of main.py's lifespan
+        seconds = state["settings"].drain_seconds if self.started else 0
+        if seconds:
+            state["readiness"].draining = True
+            self.config.encoded_headers.append((b"connection", b"close"))
+            self.server_state.default_headers.append((b"connection", b"close"))
+            seconds += 0.5  # for what is on its way in the last moment
+        asyncio.get_running_loop().call_later(seconds, setattr, self, "should_exit", True)
+
+    def _stop(self) -> None:
+        self.force_exit, self.should_exit = self.should_exit, True
 
 
 class Worker(UvicornWorker):
     """Uvicorn for production. `slot` is the worker's place among its siblings, from 0."""
 
     CONFIG_KWARGS = {  # noqa: RUF012 (as the base class has it)
-        "loop": "uvloop",
-        "http": "httptools",
         "lifespan": "on",
         "access_log": False,
         "server_header": False,
-        "timeout_graceful_shutdown": 25,
+        "timeout_graceful_shutdown": GRACE,
     }
     slot: int
+
+    def run(self) -> None:
+        """Serve until a signal ends it."""
+        values.ValueClass = values.MultiProcessValue(lambda: self.slot)  # type: ignore[no-untyped-call]
+        self.config.app = self.wsgi
+        DrainingServer(self.config).run(self.sockets)
 
 
 wsgi_app = f"{__package__}.main:application()"
 worker_class = Worker
-worker_tmp_dir = MEMORY if Path(MEMORY).is_dir() else None
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 (in memory)
 preload_app = True
 control_socket_disable = True  # its file fails on a read-only root
 logconfig_dict = logs.CONFIG
 keepalive = 75  # seconds: more than the 60 of load balancers, or they meet a closed connection
-graceful_timeout = 30  # seconds: more than the worker's own
-
-_slot = ""
+graceful_timeout = 60 + GRACE + 5  # seconds: more than the longest drain and its grace
 
 
 def when_ready(arbiter: Arbiter) -> None:
     """In the master, when it listens."""
     Worker.CONFIG_KWARGS["root_path"] = load_settings().root_path
     directory = tempfile.mkdtemp(prefix=f"metrics-{arbiter.pid}-", dir=worker_tmp_dir)
-    metrics.share_between_workers(directory, lambda: _slot)
+    os.environ[metrics.SHARED] = directory
     gc.freeze()  # or the workers' collections write to, and so copy, the pages that they share
 
 
@@ -53,12 +87,6 @@ def pre_fork(arbiter: Arbiter, worker: Worker) -> None:
     """Give the worker the first free slot. A dead worker's successor counts on in its metrics."""
     taken = {sibling.slot for sibling in arbiter.WORKERS.values()}
     worker.slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
-
-
-def post_fork(_: Arbiter, worker: Worker) -> None:
-    """In the worker's process."""
-    global _slot  # noqa: PLW0603 (hooks are functions of a module)
-    _slot = str(worker.slot)
 
 
 def on_exit(_: Arbiter) -> None:

@@ -33,6 +33,7 @@ class Settings(BaseSettings):
     redis_timeout: float = Field(0.1, gt=0, le=10)
     cache_ttl: int = Field(30, ge=1, le=86_400)
     idempotency_ttl: int = Field(86_400, ge=1, le=2_592_000)
+    drain_seconds: float = Field(0, ge=0, le=60)
     max_body_size: int = Field(1_048_576, ge=1)
     cors_origins: str = ""
     root_path: str = Field("", pattern="^(/.*[^/])?$")

@@ -1,5 +1,6 @@
 """The service under Gunicorn, as it runs in production."""
 
+import asyncio
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -19,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from dev.servers import free_port, wait_until
 from fastapi_k8s import server
 from tests.conftest import MakeSettings
+from tests.load import steady_load
 
 
 class Gunicorn:
@@ -204,3 +207,83 @@ async def test_a_taken_port_leaves_nothing_behind(environment: dict[str, str]) -
 async def test_one_worker_is_the_default(environment: dict[str, str]) -> None:
     with running(environment, PROBES) as gunicorn:
         assert len(gunicorn.workers()) == 1
+
+
+async def test_after_sigterm_it_is_unready_alive_and_serves_for_drain_seconds(
+    environment: dict[str, str],
+) -> None:
+    with running(environment | {"DRAIN_SECONDS": "5", "WEB_CONCURRENCY": "2"}, PROBES) as gunicorn:
+        began = monotonic()
+        gunicorn.process.terminate()
+        wait_until(partial(unready, gunicorn), 3, "the drain")
+        with httpx.Client(base_url=gunicorn.url) as client:
+            while monotonic() < began + 4:
+                for path, status in (("/health", 200), ("/version", 200), ("/ready", 503)):
+                    answer = client.get(path)
+                    assert answer.status_code == status
+                    assert answer.headers["Connection"] == "close"
+                    if path == "/ready":
+                        assert answer.json() == {"status": "draining", "checks": {}}
+        assert gunicorn.process.wait(20) == 0
+        assert 5 < monotonic() - began < 20
+
+
+def unready(gunicorn: Gunicorn) -> bool:
+    """Whether none of the workers is ready any more."""
+    return {httpx.get(f"{gunicorn.url}/ready").status_code for _ in range(20)} == {503}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+async def test_sigint_or_sigquit_ends_a_drain_early(
+    environment: dict[str, str], number: signal.Signals
+) -> None:
+    with running(environment | {"DRAIN_SECONDS": "60"}) as gunicorn:
+        gunicorn.process.terminate()
+        wait_until(partial(unready, gunicorn), 3, "the drain")
+        gunicorn.process.send_signal(number)
+        assert gunicorn.process.wait(10) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+async def test_sigint_or_sigquit_stops_without_a_drain(
+    environment: dict[str, str], number: signal.Signals
+) -> None:
+    with running(environment | {"DRAIN_SECONDS": "60"}) as gunicorn:
+        gunicorn.process.send_signal(number)
+        assert gunicorn.process.wait(10) == 0
+
+
+def ended_by_sigint(process: int) -> bool:
+    """Send another SIGINT, unless the process has ended already."""
+    try:
+        os.kill(process, signal.SIGINT)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+async def test_the_second_signal_does_not_wait_for_requests_in_flight(
+    environment: dict[str, str],
+) -> None:
+    with running(environment, PROBES) as gunicorn:
+        [worker] = gunicorn.workers()
+        client = subprocess.Popen(
+            [sys.executable, "-c", f"import httpx; httpx.get('{gunicorn.url}/slow/20')"],
+            stderr=subprocess.DEVNULL,
+        )
+        wait_until(lambda: connections(gunicorn.url) > 0, 20, "the request")
+        wait_until(partial(ended_by_sigint, worker), 10, "the worker's end")
+        client.wait(10)
+
+
+async def test_a_reload_under_load_loses_nothing(environment: dict[str, str]) -> None:
+    with running(environment | {"DRAIN_SECONDS": "2"}, PROBES) as gunicorn:
+        async with steady_load(f"{gunicorn.url}/process", clients=8, pause=0.01) as load:
+            [before] = await asyncio.to_thread(gunicorn.workers)
+            gunicorn.process.send_signal(signal.SIGHUP)
+            await asyncio.to_thread(
+                wait_until, lambda: not Path(f"/proc/{before}").exists(), 20, "its end"
+            )
+            await asyncio.sleep(0.5)
+        assert load.sent > 100
+        assert load.failures == []

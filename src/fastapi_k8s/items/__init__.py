@@ -1,1 +1,0 @@
-"""The example domain: things with a name."""

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
-from ..conditional import MAY_BE_KNOWN, IfMatch, IfMatchIfGiven, entity_tag, tagged
+from ..conditional import MAY_BE_KNOWN, IfMatch, IfMatchIfGiven, tagged
 from ..database import Connection
 from ..errors import refuse_query
 from ..idempotency import IdempotencyKey, once
@@ -29,10 +29,10 @@ async def create_item(
 
     async def create(connection: Connection) -> Response:
         item = await insert(connection, content)
-        body = item.json_bytes()
-        location = f"{request.scope['root_path']}/items/{item.id}"
-        headers = {"Location": location, "ETag": entity_tag(body)}
-        return Response(body, 201, headers, media_type="application/json")
+        response = tagged(item.json_bytes())
+        response.status_code = 201
+        response.headers["Location"] = f"{request.scope['root_path']}/items/{item.id}"
+        return response
 
     return await once(request, idempotency_key, create)
 
@@ -43,8 +43,7 @@ async def list_items(query: Annotated[ListQuery, Query()], request: Request) -> 
     after = UUID(bytes=query.cursor) if query.cursor else None
     found = await _store(request).page(after, query.limit + 1)
     items = found[: query.limit]
-    more = len(found) > len(items)
-    next_cursor = items[-1].id.bytes if more else None
+    next_cursor = items[-1].id.bytes if len(found) > len(items) else None
     return ItemPage.model_construct(items=items, next_cursor=next_cursor)
 
 

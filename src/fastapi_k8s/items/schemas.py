@@ -4,17 +4,9 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AfterValidator, Base64UrlBytes, BaseModel, Field
+from pydantic import Base64UrlBytes, BaseModel, Field
 
-
-def _storable(text: str) -> str:
-    text.encode()  # fails for lone surrogates, which JSON can carry and UTF-8 cannot
-    if "\0" in text:
-        raise ValueError("PostgreSQL cannot store the NUL character")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_storable)]
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # PostgreSQL cannot store NUL
 
 
 class ItemContent(BaseModel, extra="forbid"):

@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 request_context: ContextVar[Mapping[str, str]] = ContextVar("request_context")  # for every line
-
-
 encode = json.JSONEncoder(default=str).encode  # json.dumps() would make one for each line
 
 
@@ -44,17 +42,12 @@ class LineFormatter(logging.Formatter):
 
 # Servers bring handlers of their own; without them everything goes to the root's.
 PROPAGATE = {"handlers": [], "propagate": True}
+STDOUT = {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stdout"}
 CONFIG: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"()": LineFormatter}},
-    "handlers": {
-        "stdout": {
-            "class": "logging.StreamHandler",
-            "formatter": "line",
-            "stream": "ext://sys.stdout",
-        }
-    },
+    "handlers": {"stdout": STDOUT},
     "root": {"level": "INFO", "handlers": ["stdout"]},
     "loggers": {
         **dict.fromkeys(("gunicorn.error", "uvicorn", "uvicorn.error"), PROPAGATE),

@@ -1,11 +1,10 @@
 """Prometheus metrics, right with one process and with several."""
 
 import os
-from collections.abc import Callable
 from functools import cache
 
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CollectorRegistry, Histogram, generate_latest, values
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -16,13 +15,7 @@ REQUESTS = Histogram(
     ["method", "route", "status"],
     registry=REGISTRY,
 )
-SHARED = "PROMETHEUS_MULTIPROC_DIR"
-
-
-def share_between_workers(directory: str, slot: Callable[[], str]) -> None:
-    """Keep metrics in `directory`, in files per `slot()`, from before the first request on."""
-    os.environ[SHARED] = directory
-    values.ValueClass = values.MultiProcessValue(slot)  # type: ignore[no-untyped-call]
+SHARED = "PROMETHEUS_MULTIPROC_DIR"  # the folder of the workers' files
 
 
 @cache
