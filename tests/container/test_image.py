@@ -182,13 +182,16 @@ def contents(root: Path) -> Iterator[tuple[PurePosixPath, str]]:
 
 
 @pytest.mark.usefixtures("image")
-def test_a_source_edit_does_not_run_the_dependency_step_again(
+def test_a_source_edit_is_in_the_next_image_without_the_dependency_step(
     checkout: Path, tmp_path: Path
 ) -> None:
     edited = shutil.copytree(checkout, tmp_path / "edited")
     with (edited / "src/fastapi_k8s/health.py").open("a") as file:
         file.write(f"# {tmp_path}\n")
-    told = build(edited, "--progress=plain").stderr
+    tag = f"{RUN}-edited"
+    told = build(edited, "--progress=plain", f"--tag={tag}").stderr
+    show = f"print(open('/{SITE}/fastapi_k8s/health.py').read())"
+    assert str(tmp_path) in output(["docker", "run", "--rm", tag, "python", "-c", show])
     steps = dict(
         re.findall(
             r"^(#\d+) \[(?:dependencies|build) .*(--no-(?:install|editable)[\w-]*)",

@@ -1,0 +1,18 @@
+"""The two Dockerfiles go by the same versions."""
+
+import re
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+
+
+def versions(name: str) -> tuple[set[str], set[str]]:
+    """The versions of Python and of uv that a Dockerfile names."""
+    text = (PROJECT / name).read_text()
+    python = re.findall(r"^ARG PYTHON_VERSION=(\S+)$", text, re.MULTILINE)
+    return set(python), set(re.findall(r"astral-sh/uv:([\w.]+)", text))
+
+
+def test_both_dockerfiles_have_the_same_python_and_the_same_uv() -> None:
+    assert versions("Dockerfile") == versions("Dockerfile.dev")
+    assert [len(each) for each in versions("Dockerfile")] == [1, 1]
