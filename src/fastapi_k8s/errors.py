@@ -86,8 +86,7 @@ async def _on_invalid_request(request: Request, error: Any) -> Response:
     errors = []
     for each in found:
         place, *path = each["loc"]
-        detail = each["msg"].removeprefix("Value error, ")
-        errors.append({"in": place, "field": ".".join(map(str, path)), "detail": detail})
+        errors.append({"in": place, "field": ".".join(map(str, path)), "detail": each["msg"]})
     if errors == [IF_MATCH_MISSING]:
         return respond(request.scope, 428, "Send If-Match with the ETag of the version you read.")
     detail = f"The request has {len(errors)} invalid field{'s' * (len(errors) > 1)}."

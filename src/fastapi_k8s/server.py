@@ -5,10 +5,11 @@ import gc
 import os
 import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
 
 import uvicorn
 from gunicorn.arbiter import Arbiter
@@ -17,8 +18,6 @@ from uvicorn_worker import UvicornWorker
 
 from .observability import logs, metrics
 from .settings import load_settings
-
-GRACE = 25  # seconds that requests in flight get to finish, once nothing new is served
 
 
 class DrainingServer(uvicorn.Server):
@@ -35,8 +34,7 @@ class DrainingServer(uvicorn.Server):
 
     def _drain(self) -> None:
         state = self.lifespan.state  # of main.py's lifespan
-        seconds = state["settings"].drain_seconds if self.started else 0
-        if seconds:
+        if seconds := state["settings"].drain_seconds if self.started else 0:
             state["readiness"].draining = True
             self.config.encoded_headers.append((b"connection", b"close"))
             self.server_state.default_headers.append((b"connection", b"close"))
@@ -54,15 +52,19 @@ class Worker(UvicornWorker):
         "lifespan": "on",
         "access_log": False,
         "server_header": False,
-        "timeout_graceful_shutdown": GRACE,
+        "timeout_graceful_shutdown": 25,  # seconds for requests in flight, after the drain
     }
     slot: int
+    signals: Any
 
     def run(self) -> None:
         """Serve until a signal ends it."""
         values.ValueClass = values.MultiProcessValue(lambda: self.slot)  # type: ignore[no-untyped-call]
         self.config.app = self.wsgi
-        DrainingServer(self.config).run(self.sockets)
+        # Until Gunicorn had reset its handlers, signals went into our copy of the master's queue.
+        early = {self.signals.get() for _ in range(self.signals.qsize())}
+        if not early & {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}:
+            DrainingServer(self.config).run(self.sockets)
 
 
 wsgi_app = f"{__package__}.main:application()"
@@ -72,14 +74,13 @@ preload_app = True
 control_socket_disable = True  # its file fails on a read-only root
 logconfig_dict = logs.CONFIG
 keepalive = 75  # seconds: more than the 60 of load balancers, or they meet a closed connection
-graceful_timeout = 60 + GRACE + 5  # seconds: more than the longest drain and its grace
+graceful_timeout = 90  # seconds: more than the longest drain, 60, and the worker's own limit
 
 
 def when_ready(arbiter: Arbiter) -> None:
     """In the master, when it listens."""
     Worker.CONFIG_KWARGS["root_path"] = load_settings().root_path
-    directory = tempfile.mkdtemp(prefix=f"metrics-{arbiter.pid}-", dir=worker_tmp_dir)
-    os.environ[metrics.SHARED] = directory
+    os.environ[metrics.SHARED] = mkdtemp(prefix=f"metrics-{arbiter.pid}-", dir=worker_tmp_dir)
     gc.freeze()  # or the workers' collections write to, and so copy, the pages that they share
 
 
@@ -87,6 +88,7 @@ def pre_fork(arbiter: Arbiter, worker: Worker) -> None:
     """Give the worker the first free slot. A dead worker's successor counts on in its metrics."""
     taken = {sibling.slot for sibling in arbiter.WORKERS.values()}
     worker.slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
+    worker.signals = arbiter.SIG_QUEUE
 
 
 def on_exit(_: Arbiter) -> None:

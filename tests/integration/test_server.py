@@ -215,7 +215,7 @@ async def test_after_sigterm_it_is_unready_alive_and_serves_for_drain_seconds(
     with running(environment | {"DRAIN_SECONDS": "5", "WEB_CONCURRENCY": "2"}, PROBES) as gunicorn:
         began = monotonic()
         gunicorn.process.terminate()
-        wait_until(partial(unready, gunicorn), 3, "the drain")
+        wait_until(partial(unready, gunicorn), 4, "the drain")
         with httpx.Client(base_url=gunicorn.url) as client:
             while monotonic() < began + 4:
                 for path, status in (("/health", 200), ("/version", 200), ("/ready", 503)):
@@ -287,3 +287,26 @@ async def test_a_reload_under_load_loses_nothing(environment: dict[str, str]) ->
             await asyncio.sleep(0.5)
         assert load.sent > 100
         assert load.failures == []
+
+
+async def test_a_sigterm_while_a_worker_is_being_forked_is_not_lost(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """The hook holds the new worker before Gunicorn has reset the handlers of its signals."""
+    (tmp_path / "slowly.py").write_text(
+        f"import time\nfrom {server.__name__} import *\n"
+        "def post_fork(arbiter, worker): time.sleep(0.3)\n"
+    )
+    environment |= {"PYTHONPATH": f".:{tmp_path}"}
+    with running(environment, PROBES, "-c", "python:slowly") as gunicorn:
+        [worker] = gunicorn.workers()
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: children(gunicorn) - {worker} != set(), 20, "the next worker")
+        gunicorn.process.terminate()
+        assert gunicorn.process.wait(10) == 0
+
+
+def children(gunicorn: Gunicorn) -> set[int]:
+    """The master's processes."""
+    master = gunicorn.process.pid
+    return {int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()}
