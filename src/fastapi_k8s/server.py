@@ -1,4 +1,4 @@
-"""Gunicorn's settings (https://gunicorn.org/reference/settings/): `gunicorn -c python:...`."""
+"""Gunicorn's settings and hooks (https://gunicorn.org/reference/settings/), `-c python:…`."""
 
 import asyncio
 import gc
@@ -33,13 +33,15 @@ class DrainingServer(uvicorn.Server):
         yield
 
     def _drain(self) -> None:
-        state = self.lifespan.state  # of main.py's lifespan
+        loop, state = asyncio.get_running_loop(), self.lifespan.state  # main.py's lifespan's
         if seconds := state["settings"].drain_seconds if self.started else 0:
             state["readiness"].draining = True
             self.config.encoded_headers.append((b"connection", b"close"))
             self.server_state.default_headers.append((b"connection", b"close"))
-            seconds += 0.5  # for what is on its way in the last moment
-        asyncio.get_running_loop().call_later(seconds, setattr, self, "should_exit", True)
+            seconds += 1  # half of it to accept, half to read, what is on its way at the end
+            for server in self.servers:
+                loop.call_later(seconds - 0.5, server.close)
+        loop.call_later(seconds, setattr, self, "should_exit", True)
 
     def _stop(self) -> None:
         self.force_exit, self.should_exit = self.should_exit, True
@@ -58,7 +60,6 @@ class Worker(UvicornWorker):
     signals: Any
 
     def run(self) -> None:
-        """Serve until a signal ends it."""
         values.ValueClass = values.MultiProcessValue(lambda: self.slot)  # type: ignore[no-untyped-call]
         self.config.app = self.wsgi
         # Until Gunicorn had reset its handlers, signals went into our copy of the master's queue.
@@ -78,7 +79,6 @@ graceful_timeout = 90  # seconds: more than the longest drain, 60, and the worke
 
 
 def when_ready(arbiter: Arbiter) -> None:
-    """In the master, when it listens."""
     Worker.CONFIG_KWARGS["root_path"] = load_settings().root_path
     os.environ[metrics.SHARED] = mkdtemp(prefix=f"metrics-{arbiter.pid}-", dir=worker_tmp_dir)
     gc.freeze()  # or the workers' collections write to, and so copy, the pages that they share
@@ -92,5 +92,4 @@ def pre_fork(arbiter: Arbiter, worker: Worker) -> None:
 
 
 def on_exit(_: Arbiter) -> None:
-    """In the master, when the workers are gone."""
     shutil.rmtree(os.environ[metrics.SHARED])
