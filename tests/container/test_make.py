@@ -180,6 +180,7 @@ def docker_group() -> int:
     return Path("/var/run/docker.sock").stat().st_gid
 
 
+@pytest.mark.usefixtures("docker")
 def test_revision_asks_what_the_migration_does() -> None:
     done = make("revision")
     assert done.returncode != 0
