@@ -68,18 +68,14 @@ RUN --mount=from=uv,source=/uv,target=/usr/local/bin/uv \
     find .venv -newer /tmp/began -type f -exec cp --parents --target-directory=/project {} +
 
 FROM build AS development
+COPY pyproject.toml uv.lock README.md LICENSE ./
+COPY src src
 RUN --mount=from=uv,source=/uv,target=/usr/local/bin/uv \
     --mount=type=cache,target=/root/.cache/uv \
     --mount=type=secret,id=netrc,target=/root/.netrc \
     --mount=type=secret,id=ca-bundle,target=/etc/ssl/certs/ca-certificates.crt \
-    --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
-    --mount=type=bind,source=uv.lock,target=uv.lock \
-    --mount=type=bind,source=README.md,target=README.md \
-    --mount=type=bind,source=LICENSE,target=LICENSE \
-    --mount=type=bind,source=src,target=src \
     uv sync --locked --no-dev --group debug
 COPY dev/reload.py dev/
-COPY src src
 USER 10001:10001
 EXPOSE 8000
 CMD ["python", "-m", "dev.reload"]

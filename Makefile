@@ -105,8 +105,8 @@ docker-publish: .builder docker-sbom ## Push both architectures, with SBOM and p
 .PHONY: docker-digests
 docker-digests: .docker ## Print the base images' newest digests, as the build arguments that pin them
 	@for base in PYTHON_DIGEST@$(PYTHON_IMAGE) UV_DIGEST@$(UV_IMAGE); do \
-	    digest=$$(docker buildx imagetools inspect --format '{{.Manifest.Digest}}' $${base#*@}) || exit; \
-	    echo "--build-arg $${base%@*}=$$digest # $${base#*@}"; \
+	    told=$$(docker buildx imagetools inspect $${base#*@}) || exit; \
+	    echo "--build-arg $${base%@*}=$$(echo "$$told" | sed -n 's/^Digest: *//p')  # $${base#*@}"; \
 	done
 
 ##@ Compose
@@ -147,7 +147,7 @@ revision: .development ## Begin the next migration (MESSAGE="add orders")
 ##@ Other
 .PHONY: clean
 clean: ## Remove what the other targets made, the local database among it
-	rm -rf .venv .uv .local .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .uv .local dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 .PHONY: help
 help: ## Print this list

@@ -223,9 +223,11 @@ def serve(docker: DockerClient, image: str, network: str) -> Serve:
     """Run the image, locked down as Compose and Kubernetes do, until it answers."""
 
     @contextmanager
-    def serving(envs: dict[str, str] | None = None, **options: Any) -> Iterator[Service]:
+    def serving(
+        envs: dict[str, str] | None = None, tag: str = image, **options: Any
+    ) -> Iterator[Service]:
         container = docker.run(
-            image,
+            tag,
             detach=True,
             envs={**settings(), **(envs or {})},
             labels=LABELS,

@@ -251,11 +251,12 @@ def test_the_context_has_no_secret_no_history_and_no_tests(
     assert {name for name in sent if name.startswith("dev/")} == {"dev/reload.py"}
 
 
-def test_the_development_stage_has_a_shell_a_debugger_and_the_same_user(
-    docker: DockerClient, checkout: Path
+def test_the_development_stage_serves_with_a_shell_a_debugger_and_the_same_user(
+    docker: DockerClient, checkout: Path, serve: Serve
 ) -> None:
     tag = f"{RUN}-development"
     docker.build(checkout, target="development", labels=LABELS, tags=tag, progress=False)
-    program = "id -u && python -c 'import debugpy, fastapi_k8s'"
-    told = docker.run(tag, ["sh", "-c", program], remove=True, labels=LABELS)
-    assert told == "10001"
+    with serve(tag=tag) as service:
+        program = "id -u && python -c 'import debugpy; print(debugpy.__version__)'"
+        told = service.container.execute(["sh", "-c", program])
+        assert str(told).startswith("10001\n1.")
