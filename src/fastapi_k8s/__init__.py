@@ -1,3 +1,1 @@
-"""A FastAPI service on PostgreSQL and Redis."""
-
-NAME = __name__.replace("_", "-")  # of the distribution, the command and the service
+NAME = "fastapi-k8s"  # of the distribution, the image and the command

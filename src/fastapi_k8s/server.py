@@ -32,16 +32,21 @@ class DrainingServer(uvicorn.Server):
         loop.add_signal_handler(signal.SIGQUIT, self._stop)
         yield
 
+    async def shutdown(self, sockets: Any = None) -> None:
+        """Accept no more; answer what was accepted in the last moment; then end as Uvicorn does."""
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(0.5)
+        await super().shutdown(sockets)
+
     def _drain(self) -> None:
-        loop, state = asyncio.get_running_loop(), self.lifespan.state  # main.py's lifespan's
+        state = self.lifespan.state  # main.py's lifespan's
         if seconds := state["settings"].drain_seconds if self.started else 0:
             state["readiness"].draining = True
             self.config.encoded_headers.append((b"connection", b"close"))
             self.server_state.default_headers.append((b"connection", b"close"))
-            seconds += 1  # half of it to accept, half to read, what is on its way at the end
-            for server in self.servers:
-                loop.call_later(seconds - 0.5, server.close)
-        loop.call_later(seconds, setattr, self, "should_exit", True)
+            seconds += 0.5  # for what is on its way
+        asyncio.get_running_loop().call_later(seconds, setattr, self, "should_exit", True)
 
     def _stop(self) -> None:
         self.force_exit, self.should_exit = self.should_exit, True

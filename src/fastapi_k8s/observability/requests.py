@@ -14,7 +14,6 @@ from .logs import request_context
 
 logger = logging.getLogger(__name__)
 SANE_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
-# https://www.w3.org/TR/trace-context/#traceparent-header
 TRACEPARENT = re.compile(rb"(?!ff)[\da-f]{2}-(?!0{32})[\da-f]{32}-(?!0{16})[\da-f]{16}-[\da-f]{2}")
 SENT_AS = {"request_id": b"x-request-id", "traceparent": b"traceparent"}
 PROBES = {"/health", "/ready", "/metrics"}  # asked every few seconds: they would bury the others
@@ -66,7 +65,7 @@ class Observe:
 
 
 def _identify(given: dict[bytes, bytes]) -> dict[str, str]:
-    """The ids of a request: those that came with it, if they are sane."""
+    """The ids that came with a request, if they are sane (https://www.w3.org/TR/trace-context/)."""
     request_id = given.get(b"x-request-id", b"")
     ids = {"request_id": request_id.decode() if SANE_ID.fullmatch(request_id) else token_hex(16)}
     if TRACEPARENT.fullmatch(given.get(b"traceparent", b"")):
