@@ -1,1 +1,1 @@
-NAME = "fastapi-k8s"  # of the distribution, the image and the command
+NAME = __name__.replace("_", "-")  # of the distribution, the command and the service

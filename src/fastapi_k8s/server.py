@@ -67,7 +67,6 @@ class Worker(UvicornWorker):
     def run(self) -> None:
         values.ValueClass = values.MultiProcessValue(lambda: self.slot)  # type: ignore[no-untyped-call]
         self.config.app = self.wsgi
-        # Until Gunicorn had reset its handlers, signals went into our copy of the master's queue.
         early = {self.signals.get() for _ in range(self.signals.qsize())}
         if not early & {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}:
             DrainingServer(self.config).run(self.sockets)
@@ -93,7 +92,7 @@ def pre_fork(arbiter: Arbiter, worker: Worker) -> None:
     """Give the worker the first free slot. A dead worker's successor counts on in its metrics."""
     taken = {sibling.slot for sibling in arbiter.WORKERS.values()}
     worker.slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
-    worker.signals = arbiter.SIG_QUEUE
+    worker.signals = arbiter.SIG_QUEUE  # whose copy gets a signal that comes before its handlers
 
 
 def on_exit(_: Arbiter) -> None:

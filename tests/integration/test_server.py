@@ -149,8 +149,15 @@ def connections(url: str) -> int:
 
 async def test_any_worker_shows_the_requests_of_all(environment: dict[str, str]) -> None:
     with running(environment | {"WEB_CONCURRENCY": "3"}, PROBES) as gunicorn:
-        assert len(gunicorn.workers()) == 3
-        assert {gunicorn.count("/process") for _ in range(20)} == {40}
+        asked = 0
+
+        def all_have_answered() -> bool:
+            nonlocal asked
+            asked += 40
+            return len(gunicorn.workers()) == 3
+
+        wait_until(all_have_answered, 20, "the answers of three workers")
+        assert {gunicorn.count("/process") for _ in range(20)} == {asked}
 
 
 async def test_a_killed_worker_is_replaced_and_no_count_is_lost_and_no_file_left(
