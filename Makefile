@@ -69,7 +69,7 @@ docker-build: .docker ## Build the image: fastapi-k8s:latest, and a tag of its c
 
 .PHONY: docker-run
 docker-run: .image ## Run the image on port 8000, on a database of its own or with ENV_FILE= (PORT=8000)
-	@sh image/run.sh $(NAME) $(or $(PORT),8000) $(ENV_FILE)
+	@sh image/run.sh $(NAME) "$(or $(PORT),8000)" "$(ENV_FILE)"
 
 .PHONY: docker-shell
 docker-shell: .development ## Open a shell beside the running service, whose files are in /proc/1/root (CONTAINER=)
@@ -142,7 +142,7 @@ revision: .development ## Begin the next migration (MESSAGE="add orders")
 	@newest=$$(ls src/*/migrations/versions | sed -n 's/^\([0-9]\{4\}\)_.*/\1/p' | tail -n 1); \
 	next=$$(printf %04d $$(expr $$newest + 1)); \
 	docker run --rm --user "$$(id -u):$$(id -g)" --volume "$(CURDIR)/src:/app/src" $(NAME):development \
-	    alembic --quiet revision --rev-id $$next --message "$(MESSAGE)" && ls src/*/migrations/versions/$${next}_*
+	    alembic --quiet revision --rev-id $$next --message "$$MESSAGE" && ls src/*/migrations/versions/$${next}_*
 
 ##@ Other
 .PHONY: clean

@@ -4,17 +4,26 @@
 set -eu
 name=$1 port=$2 env_file=${3:-}
 
+case $port in
+'' | *[!0-9]*)
+    echo "PORT must be a number, not '$port'." >&2
+    exit 2
+    ;;
+esac
 if [ -n "$env_file" ]; then
     exec docker run --rm --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
         --env-file "$env_file" --env PORT=8000 --publish "127.0.0.1:$port:8000" "$name:latest"
 fi
 
 stack() {
-    docker compose --file docker-compose.yml --project-name "$name-run" "$@"
+    docker compose --file docker-compose.yml "$@"
 }
+# In the environment and not a flag: if the file cannot be read, `down` goes by what is there,
+# and would remove the volumes of the project that the caller has exported.
+COMPOSE_PROJECT_NAME=$name-run
 API_PORT=$port
 POSTGRES_PASSWORD=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
-export API_PORT POSTGRES_PASSWORD
+export COMPOSE_PROJECT_NAME API_PORT POSTGRES_PASSWORD
 trap 'stack down --volumes --timeout 45' EXIT
 trap 'exit 130' INT TERM
 stack up --no-build --detach --wait

@@ -14,6 +14,7 @@ from python_on_whales import DockerClient
 
 from dev.servers import free_port, wait_until
 from tests.container.conftest import (
+    LABELS,
     PROJECT,
     RUN,
     Service,
@@ -125,6 +126,32 @@ def test_docker_run_serves_the_image_and_ctrl_c_leaves_nothing(built: str, tmp_p
         assert output(["docker", kind, "ls", "--quiet", "--filter", label, *flags]) == ""
 
 
+def test_docker_run_refuses_a_port_that_is_no_number_and_leaves_other_projects_alone(
+    docker: DockerClient, built: str
+) -> None:
+    """Compose falls back to the exported project when it cannot read a file."""
+    project = f"{RUN}-mine"
+    volume = docker.volume.create(
+        f"{project}_data", labels={"com.docker.compose.project": project, **LABELS}
+    )
+    try:
+        done = make("docker-run", f"NAME={built}", "PORT=abc", COMPOSE_PROJECT_NAME=project)
+        assert done.returncode != 0
+        assert "PORT must be a number, not 'abc'." in done.stderr
+        done = make("docker-run", f"NAME={built}", "PORT=99999", COMPOSE_PROJECT_NAME=project)
+        assert done.returncode != 0
+        assert volume.exists()
+    finally:
+        volume.remove()
+
+
+def test_docker_run_takes_an_env_file_with_a_space_in_its_name(built: str, tmp_path: Path) -> None:
+    (tmp_path / "my settings.env").write_text("DATABASE_URL=postgresql://app:@db/app\n")
+    done = make("docker-run", f"NAME={built}", f"ENV_FILE={tmp_path}/my settings.env")
+    assert done.returncode != 0
+    assert "DATABASE_URL: Value error, has no password" in done.stderr
+
+
 def test_docker_shell_sees_the_process_the_port_and_the_files_of_the_service(
     service: Service,
 ) -> None:
@@ -164,12 +191,12 @@ def test_revision_writes_the_next_migration_as_the_caller(open_folder: Path) -> 
             os.chown(path, caller, caller)
         become = {"user": caller, "group": caller, "extra_groups": [docker_group()]}
     told = output(
-        ["make", "revision", "MESSAGE=add orders", f"NAME={RUN}"],
+        ["make", "revision", 'MESSAGE=add "orders"', f"NAME={RUN}"],
         cwd=checkout,
         env={**inherited(), "HOME": str(checkout)},
         **become,
     )
-    (written,) = checkout.glob("src/*/migrations/versions/0003_add_orders.py")
+    (written,) = checkout.glob("src/*/migrations/versions/0003_add_*orders*.py")
     assert told.strip() == str(written.relative_to(checkout))
     assert written.stat().st_uid == caller
     assert 'down_revision = "0002"' in written.read_text()
