@@ -15,6 +15,7 @@ BUILD_ARGS = --build-arg APP_VERSION=$(VERSION) --build-arg GIT_SHA=$(GIT_SHA) -
 PLATFORMS := linux/amd64,linux/arm64
 PYTHON_IMAGE = $(shell sed -n 's/^ARG PYTHON_VERSION=/python:/p' Dockerfile)-slim-trixie
 UV_IMAGE = $(shell sed -n 's/^ARG UV_IMAGE=//p' Dockerfile)
+CLUSTER = NAME="$(NAME)" $(RUN) python -m cluster
 
 ##@ Develop
 .PHONY: run
@@ -123,10 +124,6 @@ down: .docker ## Stop the stack; its data stays
 ps: .docker ## List the stack's containers
 	@docker compose ps --all
 
-.PHONY: logs
-logs: .docker ## Follow the stack's logs
-	@docker compose logs --follow
-
 .PHONY: db-shell
 db-shell: .docker ## Open psql on the stack's database
 	@docker compose exec $$(test -t 0 || echo --no-TTY) db psql --username app app
@@ -143,6 +140,52 @@ revision: .development ## Begin the next migration (MESSAGE="add orders")
 	next=$$(printf %04d $$(expr $$newest + 1)); \
 	docker run --rm --user "$$(id -u):$$(id -g)" --volume "$(CURDIR)/src:/app/src" $(NAME):development \
 	    alembic --quiet revision --rev-id $$next --message "$$MESSAGE" && ls src/*/migrations/versions/$${next}_*
+
+##@ Kubernetes, on the current context if it is local, or on CONTEXT= (NAMESPACE=fastapi-k8s TIMEOUT=180)
+.PHONY: deploy
+deploy: .image .venv ## Apply k8s.yaml with the image just built, and wait for it (LOAD=)
+	@$(CLUSTER) deploy
+
+.PHONY: restart
+restart: .image .venv ## Roll the pods over to the image just built, and prove that they run it (LOAD=)
+	@$(CLUSTER) restart
+
+.PHONY: rollback
+rollback: .venv ## Roll the pods back to what they ran before
+	@$(CLUSTER) rollback
+
+.PHONY: status
+status: .venv ## Show what runs and what it complains of
+	@$(CLUSTER) status
+
+.PHONY: logs
+logs: .venv ## Follow the logs of the Compose stack if it runs here, or else of all pods
+	@if [ -z "$(CONTEXT)$(NAMESPACE)" ] && docker compose ps --quiet 2>/dev/null | grep -q .; \
+	then docker compose logs --follow; else $(CLUSTER) logs; fi
+
+.PHONY: forward
+forward: .venv ## Bring the service to a port of this machine (PORT=8000)
+	@$(CLUSTER) forward
+
+.PHONY: scale
+scale: .venv ## Set the autoscaler's minimum (N=3)
+	@$(CLUSTER) scale
+
+.PHONY: k8s-shell
+k8s-shell: .venv ## Open a shell beside a running pod, whose files are in /proc/1/root
+	@$(CLUSTER) shell
+
+.PHONY: k8s-config
+k8s-config: .venv ## Name the ConfigMap in k8s.yaml by its data, after an edit
+	@$(RUN) python -m cluster.manifest
+
+.PHONY: undeploy
+undeploy: .venv ## Remove everything but the data and their password
+	@$(CLUSTER) undeploy
+
+.PHONY: destroy
+destroy: .venv ## Remove the namespace with its data, after asking
+	@$(CLUSTER) destroy
 
 ##@ Other
 .PHONY: clean

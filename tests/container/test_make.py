@@ -26,8 +26,8 @@ from tests.container.conftest import (
 
 OTHER_USER = 4242
 TARGETS = ["docker-build", "docker-run", "docker-shell", "docker-size", "docker-scan", "up", "down"]
-TARGETS += ["docker-build-multiarch", "docker-publish", "docker-digests", "logs", "ps", "db-shell"]
-TARGETS += ["migrate", "revision"]
+TARGETS += ["docker-build-multiarch", "docker-publish", "docker-digests", "deploy", "restart", "ps"]
+TARGETS += ["db-shell", "migrate", "revision"]
 
 
 def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,5 +1,6 @@
 """How a line of the log looks."""
 
+import json
 import logging
 import os
 import pty
@@ -7,7 +8,9 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 
-from fastapi_k8s.observability.logs import request_context
+import pytest
+
+from fastapi_k8s.observability.logs import LineFormatter, request_context
 from tests.conftest import LogLines
 
 logger = logging.getLogger("test")
@@ -38,6 +41,15 @@ def test_a_line_carries_what_is_known_of_the_request(log_lines: LogLines) -> Non
     inside, outside = log_lines()
     assert inside["request_id"] == "abc"
     assert "request_id" not in outside
+
+
+def test_a_line_carries_the_pod_that_kubernetes_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NODE_NAME", raising=False)
+    monkeypatch.setenv("POD_NAME", "api-1")
+    monkeypatch.setenv("POD_NAMESPACE", "shop")
+    line = json.loads(LineFormatter().format(logging.makeLogRecord({"msg": "it"})))
+    assert (line["pod_name"], line["pod_namespace"]) == ("api-1", "shop")
+    assert "node_name" not in line
 
 
 def test_a_message_of_several_lines_stays_one_line(log_lines: LogLines) -> None:

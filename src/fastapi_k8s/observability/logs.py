@@ -2,28 +2,32 @@
 
 import json
 import logging
+import os
 import sys
 import traceback
-from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
-request_context: ContextVar[Mapping[str, str]] = ContextVar("request_context")  # for every line
+request_context: ContextVar[dict[str, str]] = ContextVar("request_context")  # for every line
 encode = json.JSONEncoder(default=str).encode  # json.dumps() would make one for each line
 
 
 class LineFormatter(logging.Formatter):
-    """A record with its `extra={"fields": ...}`, the request's ids and any exception."""
+    """A record with its `extra={"fields": ...}`, the request's ids, the pod and any exception."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        names = ("POD_NAME", "POD_NAMESPACE", "NODE_NAME")  # from Kubernetes' Downward API
+        self._place = {name.lower(): os.environ[name] for name in names if name in os.environ}
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = {**request_context.get({}), **getattr(record, "fields", {})}
+        fields = {**self._place, **request_context.get({}), **getattr(record, "fields", {})}
         error = record.exc_info[1] if record.exc_info else None
         stack = traceback.format_exception(error) if error else []
         if sys.stdout.isatty():
-            told = [f"{name}={value}" for name, value in fields.items()]
-            text = " ".join([record.levelname, record.getMessage(), *told])
-            return "\n".join([text, *"".join(stack).splitlines()])
+            told = [record.levelname, record.getMessage(), *(f"{n}={v}" for n, v in fields.items())]
+            return "\n".join([" ".join(told), *"".join(stack).splitlines()])
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname,
@@ -32,11 +36,8 @@ class LineFormatter(logging.Formatter):
             **fields,
         }
         if error:
-            line["exception"] = {
-                "type": type(error).__name__,
-                "message": str(error),
-                "stack": stack,
-            }
+            name, text = type(error).__name__, str(error)
+            line["exception"] = {"type": name, "message": text, "stack": stack}
         return encode(line)
 
 
@@ -54,4 +55,3 @@ CONFIG: dict[str, Any] = {
         "alembic": {"level": "WARNING"},
     },
 }
-"""For logging.config.dictConfig, here and in the servers."""

@@ -1,0 +1,37 @@
+"""`python -m cluster ACTION`: what `make deploy`, `make restart` and their like do.
+
+Variables of make reach it through the environment: CONTEXT, NAMESPACE, LOAD, TIMEOUT, NAME, and
+what one action takes.
+"""
+
+import sys
+
+from . import actions
+from .kubectl import ClusterError
+
+ACTIONS = {
+    "deploy": actions.deploy,
+    "restart": actions.restart,
+    "status": actions.status,
+    "logs": actions.logs,
+    "forward": actions.forward,
+    "scale": actions.scale,
+    "rollback": actions.rollback,
+    "shell": actions.shell,
+    "undeploy": actions.undeploy,
+    "destroy": actions.destroy,
+}
+
+
+def main() -> None:
+    """Do what the command line names. Leaves with a message if it cannot be done."""
+    try:
+        ACTIONS[sys.argv[1]](actions.Target.from_environment())
+    except ClusterError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
