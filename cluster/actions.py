@@ -4,7 +4,6 @@ import json
 import os
 import sys
 from dataclasses import dataclass
-from secrets import token_hex
 from typing import Any
 
 from fastapi_k8s import NAME
@@ -12,6 +11,7 @@ from fastapi_k8s import NAME
 from . import images, local, manifest
 from .kubectl import ClusterError, Kubectl
 from .rollout import prove, rolled_out, wait
+from .secret import create_secret
 
 PART_OF = f"app.kubernetes.io/part-of={NAME}"
 WORKLOADS = ("statefulset/db", "deployment/redis", "deployment/api")
@@ -57,7 +57,7 @@ def deploy(target: Target) -> None:
     local.load(kubectl, image, target.load)
     namespace, *rest = manifest.render(kubectl.namespace, image).split("\n---\n")
     print(kubectl("apply", "--filename=-", given=namespace), end="")
-    _create_secret(kubectl)
+    create_secret(kubectl)
     print(kubectl("apply", "--filename=-", given="\n---\n".join(rest)), end="")
     _wait(target)
     _prove(target, image)
@@ -211,25 +211,3 @@ def _refuse_foreign_namespace(kubectl: Kubectl) -> None:
             f"Namespace {kubectl.namespace} on {kubectl.context} is not {NAME}'s. Take another with"
             f" NAMESPACE=, or say that it is: kubectl label namespace {kubectl.namespace} {PART_OF}"
         )
-
-
-def _create_secret(kubectl: Kubectl) -> None:
-    """Random passwords, once: PostgreSQL takes one only when its volume is new."""
-    if kubectl.get("secret", NAME):
-        return
-    if kubectl.get("pvc", "data-db-0"):
-        raise ClusterError(
-            f"The database's volume is there, but Secret {NAME} with its password is gone. Restore"
-            " it, or begin anew: make destroy"
-        )
-    password = token_hex(24)
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": NAME, "labels": dict([PART_OF.split("=")])},
-        "stringData": {
-            "DATABASE_URL": f"postgresql://app:{password}@db:5432/app",
-            "POSTGRES_PASSWORD": password,
-        },
-    }
-    print(kubectl("create", "--filename=-", given=json.dumps(secret)), end="")

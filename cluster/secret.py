@@ -1,0 +1,38 @@
+"""The Secret that k8s.yaml names: made once, and never written to a file."""
+
+import json
+from secrets import token_hex
+
+from fastapi_k8s import NAME
+
+from .kubectl import ClusterError, Kubectl
+
+
+def contents(password: str) -> dict[str, str]:
+    """What the Secret holds: the service's setting, and what PostgreSQL's image reads."""
+    return {
+        "DATABASE_URL": f"postgresql://app:{password}@db:5432/app",
+        "POSTGRES_PASSWORD": password,
+    }
+
+
+def create_secret(kubectl: Kubectl) -> None:
+    """Make the Secret with a random password, or keep the one that is there.
+
+    Raises ClusterError if it is gone but the data are not: PostgreSQL takes a password only with
+    an empty volume, so a new one would lock everybody out.
+    """
+    if kubectl.get("secret", NAME):
+        return
+    if kubectl.get("pvc", "data-db-0"):
+        raise ClusterError(
+            f"The database's volume is there, but Secret {NAME} with its password is gone."
+            " Restore it, or begin anew: make destroy"
+        )
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": NAME, "labels": {"app.kubernetes.io/part-of": NAME}},
+        "stringData": contents(token_hex(24)),
+    }
+    print(kubectl("create", "--filename=-", given=json.dumps(secret)), end="")

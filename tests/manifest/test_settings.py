@@ -1,0 +1,97 @@
+"""The settings that k8s.yaml gives: exactly those that exist, and enough connections for them."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cluster.manifest import config_name, name_config
+from cluster.secret import contents
+from fastapi_k8s.settings import Settings
+from tests.manifest.conftest import DOCUMENTS, MANIFEST, find, pods
+
+PASSWORD = "0123456789abcdef"
+RESERVED = 3
+"""PostgreSQL's superuser_reserved_connections, by default."""
+READINESS = 1
+"""Connections of a process besides its pool: the one of /ready."""
+
+
+def test_the_config_map_and_the_secret_build_the_settings_exactly(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """None is unknown, none that is required is missing, and production accepts them."""
+    data = find("ConfigMap")["data"]
+    (volume,) = (each for each in pods()["api"]["spec"]["volumes"] if each["name"] == "secret")
+    secrets = {item["path"]: contents(PASSWORD)[item["key"]] for item in volume["secret"]["items"]}
+    given = {**data, **secrets}
+    assert {name.lower() for name in given} <= Settings.model_fields.keys()
+    for name, value in data.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    for name, value in secrets.items():
+        (tmp_path / name).write_text(value)
+    settings = Settings(_env_file=None, _secrets_dir=tmp_path)
+    assert settings.model_fields_set == {name.lower() for name in given} | {"environment"}
+
+
+def test_every_key_of_the_secret_is_used_and_none_that_is_used_is_missing() -> None:
+    used = {
+        (volume["secret"]["secretName"], item["key"])
+        for template in pods().values()
+        for volume in template["spec"]["volumes"]
+        for item in volume.get("secret", {}).get("items", [])
+    }
+    assert used == {("fastapi-k8s", key) for key in contents(PASSWORD)}
+
+
+def test_postgresql_is_set_up_as_the_service_s_url_expects() -> None:
+    (database,) = pods()["db"]["spec"]["containers"]
+    given = {each["name"]: each["value"] for each in database["env"]}
+    url = f"postgresql://{given['POSTGRES_USER']}:{PASSWORD}@db:5432/{given['POSTGRES_DB']}"
+    assert contents(PASSWORD)["DATABASE_URL"] == url
+    (mount,) = (each for each in database["volumeMounts"] if each["name"] == "secret")
+    assert given["POSTGRES_PASSWORD_FILE"] == f"{mount['mountPath']}/POSTGRES_PASSWORD"
+
+
+def test_the_config_map_is_immutable_and_named_by_its_data() -> None:
+    config = find("ConfigMap")
+    name = config["metadata"]["name"]
+    assert config["immutable"] is True
+    assert name == config_name(name, config["data"]), "run make k8s-config"
+    spec = pods()["api"]["spec"]
+    for container in [*spec["initContainers"], *spec["containers"]]:
+        assert container["envFrom"] == [{"configMapRef": {"name": name}}]
+
+
+def test_a_changed_setting_renames_the_config_map_wherever_it_is_named(tmp_path: Path) -> None:
+    manifest = tmp_path / "k8s.yaml"
+    shutil.copy(MANIFEST, manifest)
+    before = find("ConfigMap")["metadata"]["name"]
+    assert name_config(manifest) == before
+    assert manifest.read_text() == MANIFEST.read_text()
+    manifest.write_text(manifest.read_text().replace("LOG_LEVEL: INFO", "LOG_LEVEL: DEBUG"))
+    after = name_config(manifest)
+    assert after != before
+    assert before not in manifest.read_text()
+    assert manifest.read_text().count(after) == MANIFEST.read_text().count(before)
+
+
+def test_all_pods_together_leave_postgresql_connections_to_spare() -> None:
+    """Those that serve, the one more of a rollout, and as many that still drain.
+
+    A pod that migrates has one connection and no pool yet: no more than one that serves.
+    """
+    most = find("HorizontalPodAutoscaler")["spec"]["maxReplicas"]
+    surge = find("Deployment", "api")["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
+    data = find("ConfigMap")["data"]
+    per_pod = int(data.get("WEB_CONCURRENCY", 1)) * (int(data["DATABASE_POOL_SIZE"]) + READINESS)
+    (database,) = pods()["db"]["spec"]["containers"]
+    ((_, limit),) = [arg.split("=") for arg in database["args"] if "max_connections" in arg]
+    assert (most + surge + most) * per_pod <= int(limit) - RESERVED
+
+
+def test_the_url_of_redis_is_its_service() -> None:
+    services = {each["metadata"]["name"] for each in DOCUMENTS if each["kind"] == "Service"}
+    assert find("ConfigMap")["data"]["REDIS_URL"] == "redis://redis:6379/0"
+    assert "redis" in services
