@@ -33,8 +33,8 @@ test: .venv ## Run every test that this machine can run, with the coverage gate
 	@$(RUN) pytest -n 2 --dist worksteal --cov --cov-report=term
 
 .PHONY: test-unit
-test-unit: .venv ## Run the tests that need no server
-	@$(RUN) pytest tests/unit tests/api
+test-unit: .venv ## Run the tests that need no server, those of k8s.yaml among them
+	@$(RUN) pytest tests/unit tests/api tests/manifest
 
 .PHONY: test-integration
 test-integration: .venv ## Run the tests on real PostgreSQL and Valkey
@@ -43,6 +43,10 @@ test-integration: .venv ## Run the tests on real PostgreSQL and Valkey
 .PHONY: test-container
 test-container: .venv ## Run the tests of the image and the Compose stack, which need Docker
 	@$(RUN) pytest -n 2 --dist worksteal tests/container
+
+.PHONY: test-cluster
+test-cluster: .docker .venv ## Run the tests on a real cluster, in namespaces of their own (CONTEXT=kind-kind LOAD=)
+	@CONTEXT="$(CONTEXT)" $(RUN) pytest tests/cluster
 
 .PHONY: lint
 lint: .venv ## Check style, types and the direction of imports
@@ -53,6 +57,13 @@ lint: .venv ## Check style, types and the direction of imports
 	@$(RUN) lint-imports
 	@$(RUN) --group lint hadolint Dockerfile Dockerfile.dev
 
+.PHONY: lint-k8s
+lint-k8s: .venv ## Check k8s.yaml with checkov, and with kube-score if Go is there to run it
+	@$(UV) tool run --quiet --from checkov==3.3.30 checkov --file k8s.yaml --framework kubernetes --compact --quiet --skip-download
+	@if command -v go >/dev/null; then \
+	    found=$$(go run github.com/zegl/kube-score/cmd/kube-score@v1.20.0 score --exit-one-on-warning k8s.yaml) || { echo "$$found"; exit 1; }; \
+	else echo 'kube-score was not run: it needs Go (https://go.dev/doc/install).'; fi
+
 .PHONY: bench
 bench: .venv ## Measure speed and memory beside a bare FastAPI application
 	@$(RUN) --group bench python -m bench.run
@@ -60,6 +71,10 @@ bench: .venv ## Measure speed and memory beside a bare FastAPI application
 .PHONY: bench-image
 bench-image: .docker .venv ## Measure the image's size, its builds and its start
 	@$(RUN) python -m bench.image
+
+.PHONY: bench-restart
+bench-restart: .docker .venv ## Count what restarts under load lose, with the drain and without (CONTEXT=kind-kind LOAD=)
+	@CONTEXT="$(CONTEXT)" $(RUN) python -m bench.restart
 
 ##@ Image
 .PHONY: docker-build

@@ -1,0 +1,177 @@
+"""Rollouts under load: nothing is lost, and what runs is what was built."""
+
+import json
+from itertools import cycle
+from threading import Thread
+from typing import Any
+
+from dev.servers import wait_until
+from tests.cluster.place import Place
+from tests.container.conftest import output
+
+RESTARTS, REQUESTS = 5, 100_000
+
+
+def test_restarts_under_load_lose_none_of_100_000_requests(service: Place) -> None:
+    """Half on kept-alive connections, through the Service's own address, without a retry."""
+    images = {commit: service.build(commit) for commit in ("second", "first")}
+    restarts = 0
+    with service.load() as load:
+        for commit in cycle(images):
+            output(["docker", "tag", images[commit], f"{service.image}:latest"])
+            told = service.done("restart")
+            restarts += 1
+            assert f"pods run {service.image}:{images[commit][7:19]}" in told
+            assert service.commits() == {commit}
+            seen = load.seen()
+            assert seen.failures == []
+            if restarts >= RESTARTS and seen.sent >= REQUESTS:
+                break
+    assert {json.loads(answer)["commit"] for answer in seen.answers} == set(images)
+
+
+def test_without_a_new_image_the_pods_are_replaced_all_the_same(service: Place) -> None:
+    before = names(service)
+    service.done("restart")
+    assert not before & names(service)
+
+
+def names(service: Place) -> set[str]:
+    return {pod["metadata"]["name"] for pod in service.kubectl.pods()}
+
+
+def test_a_rollback_is_seen_in_the_answer(service: Place) -> None:
+    service.build("older")
+    service.done("restart")
+    service.build("newer")
+    service.done("restart")
+    assert json.loads(service.ask("GET", "/version")[1])["commit"] == "newer"
+    assert "->" in service.done("rollback")
+    assert service.commits() == {"older"}
+    assert json.loads(service.ask("GET", "/version")[1])["commit"] == "older"
+
+
+def test_an_image_that_does_not_start_never_takes_the_old_pods_out(service: Place) -> None:
+    """`make restart` fails, and shows what the pod logged; `make rollback` ends it."""
+    before = service.commits()
+    with service.edited(
+        "src/fastapi_k8s/main.py", "import logging\n", "import missing_on_purpose\n"
+    ):
+        service.build("broken")
+    with service.load() as load:
+        made = service.make("restart", "TIMEOUT=20")
+        assert made.returncode != 0
+        assert "The rollout: not in 20 s" in made.stderr
+        assert "No module named 'missing_on_purpose'" in made.stderr
+        assert "Back-off restarting failed container" in made.stderr
+        assert service.commits() >= before
+        service.done("rollback")
+        assert load.seen().failures == []
+    assert service.commits() == before
+
+
+def test_a_pod_that_is_not_ready_gets_no_request(service: Place) -> None:
+    """It answers by its own address, and the Service does not lead to it."""
+    line = 'response.status_code = 200 if report.status == "ready" else 503'
+    with service.edited("src/fastapi_k8s/health.py", line, "response.status_code = 503"):
+        service.build("unready")
+    with service.load() as load:
+        assert service.make("restart", "TIMEOUT=20").returncode != 0
+        assert "unready" in service.commits()
+        seen = load.seen()
+        service.done("rollback")
+    assert seen.failures == []
+    assert seen.answers
+    assert not any("unready" in answer for answer in seen.answers)
+
+
+def test_an_image_that_is_not_on_the_node_is_told_at_once(service: Place) -> None:
+    service.build("absent")
+    made = service.make("restart", "LOAD=true")
+    assert made.returncode != 0
+    assert "ErrImageNeverPull" in made.stderr
+    assert f"A node has no image {service.image}:" in made.stderr
+    service.done("rollback")
+
+
+def test_a_release_with_a_migration_rolls_out_and_back_under_load(service: Place) -> None:
+    """Nothing is lost, and the old pods stay ready on a schema that is ahead of them."""
+    before = service.commits()
+    migration = (
+        "from alembic import op\n\nrevision = '0003'\ndown_revision = '0002'\n\n\n"
+        "def upgrade() -> None:\n    op.execute('ALTER TABLE items ADD COLUMN colour text')\n"
+    )
+    versions = "src/fastapi_k8s/migrations/versions"
+    with service.edited(f"{versions}/0003_colour.py", "", migration):
+        service.build("migrating")
+    _, item = service.ask("POST", "/items", '{"name": "Lamp"}')
+    with service.load(f"/items/{json.loads(item)['id']}") as load:
+        unready = during(service, "restart")
+        assert service.commits() == {"migrating"}
+        unready += during(service, "rollback")
+        assert service.commits() == before
+        assert load.seen().failures == []
+    assert unready == []
+    found = service.kubectl(
+        "exec", "db-0", "--", "psql", "--username=app", "-Atc", "SELECT * FROM alembic_version"
+    )
+    assert found.strip() == "0003"
+
+
+def during(service: Place, target: str) -> list[Any]:
+    """Pods that lost their readiness, without being on their way out, while a target ran."""
+    once_ready: set[str] = set()
+    lost = []
+    running = Thread(target=service.done, args=[target])
+    running.start()
+    while running.is_alive():
+        for pod in service.kubectl.pods():
+            conditions = {each["type"]: each["status"] for each in pod["status"]["conditions"]}
+            name = pod["metadata"]["name"]
+            if conditions.get("Ready") == "True":
+                once_ready.add(name)
+            elif name in once_ready:
+                lost.append(name)
+    running.join()
+    return lost
+
+
+def test_a_changed_setting_reaches_the_pods_and_a_rollback_takes_it_back(service: Place) -> None:
+    with service.edited("k8s.yaml", "LOG_LEVEL: INFO", "LOG_LEVEL: DEBUG"):
+        service.done("deploy")
+        assert levels(service) == {"DEBUG"}
+    service.done("rollback")
+    assert levels(service) == {"INFO"}
+    service.done("deploy")
+    assert levels(service) == {"INFO"}
+
+
+def levels(service: Place) -> set[str]:
+    """LOG_LEVEL as the pods have it."""
+    program = "import os; print(os.environ['LOG_LEVEL'])"
+    pods = [pod["metadata"]["name"] for pod in service.kubectl.pods()]
+    return {
+        service.kubectl("exec", pod, "--container=api", "--", "python", "-c", program).strip()
+        for pod in pods
+    }
+
+
+def test_migrations_that_several_pods_race_are_made_once(service: Place) -> None:
+    """Five pods at once on an empty database."""
+    number = 5
+    begin_anew = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
+    service.kubectl("exec", "db-0", "--", "psql", "--username=app", "--command", begin_anew)
+    old = names(service)
+    service.kubectl("scale", "deployment/api", f"--replicas={number}")
+    service.kubectl("delete", "pod", *old, "--wait=false")
+    wait_until(lambda: ready(service) >= number, 120, "five ready pods")
+    logs = [service.kubectl("logs", name, "--container=migrate") for name in names(service) - old]
+    assert len(logs) == number
+    assert sum("schema brought from 0000" in log for log in logs) == 1
+    service.kubectl("scale", "deployment/api", "--replicas=2")
+
+
+def ready(service: Place) -> int:
+    found = service.kubectl.get("deployment", "api")["status"]
+    number: int = found.get("readyReplicas", 0)
+    return number
