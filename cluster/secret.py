@@ -1,7 +1,9 @@
 """The Secret that k8s.yaml names: made once, and never written to a file."""
 
 import json
+from datetime import datetime, timedelta
 from secrets import token_hex
+from typing import Any
 
 from fastapi_k8s import NAME
 
@@ -24,7 +26,8 @@ def create_secret(kubectl: Kubectl) -> None:
     """
     if kubectl.get("secret", NAME):
         return
-    if kubectl.get("pvc", "data-db-0"):
+    claim = kubectl.get("pvc", "data-db-0")
+    if claim and not _waits_for_the_first_time(kubectl, claim):
         raise ClusterError(
             f"The database's volume is there, but Secret {NAME} with its password is gone."
             " Restore it, or begin anew: make destroy"
@@ -36,3 +39,17 @@ def create_secret(kubectl: Kubectl) -> None:
         "stringData": contents(token_hex(24)),
     }
     print(kubectl("create", "--filename=-", given=json.dumps(secret)), end="")
+
+
+def _waits_for_the_first_time(kubectl: Kubectl, claim: Any) -> bool:
+    """Whether PostgreSQL's first pod still waits, as when k8s.yaml was applied by itself."""
+    pod = kubectl.get("pod", "db-0")
+    if not pod:
+        return False
+    apart = _created(pod) - _created(claim)
+    states = [status["state"] for status in pod["status"].get("containerStatuses", [])]
+    return apart < timedelta(minutes=1) and all("waiting" in state for state in states)
+
+
+def _created(found: Any) -> datetime:
+    return datetime.fromisoformat(found["metadata"]["creationTimestamp"])

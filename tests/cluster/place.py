@@ -121,10 +121,10 @@ class Place:
                 file.write_text(before)
 
     def commits(self) -> set[str]:
-        """The commits that the pods report, each asked by its own address."""
+        """The commits that the pods report, each asked by its own address, if they answer."""
         addresses = [pod["status"]["podIP"] for pod in self.kubectl.pods()]
         answers = [self.request("GET", f"http://{ip}:8000/version") for ip in addresses]
-        return {json.loads(body)["commit"] for _, body in answers}
+        return {json.loads(body)["commit"] for status, body in answers if status}
 
     def start_client(self) -> None:
         """Start the pod that requests come from: any other of the cluster, with Python."""

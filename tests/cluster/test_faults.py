@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from time import monotonic
 
+import httpx
 import pytest
 
 from dev.servers import wait_until
@@ -153,7 +154,7 @@ def test_without_postgresql_pods_are_unready_and_alive_and_no_acknowledged_write
 
 
 def answers(service: Place) -> bool:
-    return service.ask("GET", "/version", timeout=2)[0] != 0
+    return service.ask("GET", "/version", timeout=2)[0] == httpx.codes.OK
 
 
 def ready_pods(service: Place) -> int:

@@ -54,15 +54,15 @@ def test_a_rollback_is_seen_in_the_answer(service: Place) -> None:
 def test_an_image_that_does_not_start_never_takes_the_old_pods_out(service: Place) -> None:
     """`make restart` fails, and shows what the pod logged; `make rollback` ends it."""
     before = service.commits()
-    with service.edited(
-        "src/fastapi_k8s/main.py", "import logging\n", "import missing_on_purpose\n"
-    ):
+    opened = "        # Opened in this order"
+    broken = "        raise RuntimeError('broken on purpose')\n"
+    with service.edited("src/fastapi_k8s/main.py", opened, broken + opened):
         service.build("broken")
     with service.load() as load:
         made = service.make("restart", "TIMEOUT=20")
         assert made.returncode != 0
         assert "The rollout: not in 20 s" in made.stderr
-        assert "No module named 'missing_on_purpose'" in made.stderr
+        assert "RuntimeError: broken on purpose" in made.stderr
         assert "Back-off restarting failed container" in made.stderr
         assert service.commits() >= before
         service.done("rollback")

@@ -119,6 +119,7 @@ def test_a_shell_beside_the_service_sees_its_processes_and_files(service: Place)
 @pytest.fixture
 def bare(service: Place) -> Iterator[Place]:
     """A namespace without the Secret, to which k8s.yaml alone was applied."""
+    service.build("first")
     namespace = f"{service.image}-bare"
     kubectl = Kubectl(service.kubectl.context, namespace)
     (container,) = service.kubectl.get("deployment", "api")["spec"]["template"]["spec"][
