@@ -1,5 +1,6 @@
 """The settings that k8s.yaml gives: exactly those that exist, and enough connections for them."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from cluster.manifest import config_name, name_config
 from cluster.secret import contents
 from fastapi_k8s.settings import Settings
-from tests.manifest.conftest import DOCUMENTS, MANIFEST, find, pods
+from tests.manifest.conftest import DOCUMENTS, MANIFEST, PROJECT, find, pods
 
 PASSWORD = "0123456789abcdef"
 RESERVED = 3
@@ -77,18 +78,42 @@ def test_a_changed_setting_renames_the_config_map_wherever_it_is_named(tmp_path:
     assert manifest.read_text().count(after) == MANIFEST.read_text().count(before)
 
 
-def test_all_pods_together_leave_postgresql_connections_to_spare() -> None:
-    """Those that serve, the one more of a rollout, and as many that still drain.
+def connections(most: int) -> int:
+    """Of `most` pods that serve, the one more of a rollout, and as many that still drain.
 
     A pod that migrates has one connection and no pool yet: no more than one that serves.
     """
-    most = find("HorizontalPodAutoscaler")["spec"]["maxReplicas"]
-    surge = find("Deployment", "api")["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
+    surge: int = find("Deployment", "api")["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
     data = find("ConfigMap")["data"]
     per_pod = int(data.get("WEB_CONCURRENCY", 1)) * (int(data["DATABASE_POOL_SIZE"]) + READINESS)
+    return (most + surge + most) * per_pod
+
+
+def test_all_pods_together_leave_postgresql_connections_to_spare() -> None:
     (database,) = pods()["db"]["spec"]["containers"]
     ((_, limit),) = [arg.split("=") for arg in database["args"] if "max_connections" in arg]
-    assert (most + surge + most) * per_pod <= int(limit) - RESERVED
+    most = find("HorizontalPodAutoscaler")["spec"]["maxReplicas"]
+    assert connections(most) <= int(limit) - RESERVED
+
+
+def test_the_documented_connections_are_those_of_the_files() -> None:
+    page = (PROJECT / "docs" / "kubernetes.md").read_text()
+    rows = re.findall(r"^\| ([\d,]+)[^|]*\| ([\d,]+) \| ([^|]+) \| ([^|]+) \|$", page, re.MULTILINE)
+    assert len(rows) == 4
+    for pods_at_most, documented, directly, pooler in rows:
+        needed = connections(number(pods_at_most))
+        assert number(documented) == needed
+        if limit := re.search(r"max_connections=(\d+)", directly):
+            assert needed <= int(limit[1]) - RESERVED
+        else:
+            instances = {"one": 1, "four": 4}[pooler.partition(",")[0]]
+            clients = re.search(r"max_client_conn=(\d+)", pooler)
+            assert clients
+            assert needed <= instances * int(clients[1])
+
+
+def number(text: str) -> int:
+    return int(text.replace(",", ""))
 
 
 def test_the_url_of_redis_is_its_service() -> None:

@@ -1,0 +1,74 @@
+"""How an image gets into a node that is a container, as kind's, k3d's and Docker Desktop's are."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from python_on_whales import Container, DockerClient
+
+from cluster import images, local
+from cluster.kubectl import ClusterError, Kubectl
+from dev.servers import wait_until
+from tests.container.conftest import LABELS, PROJECT, RUN, succeeds
+
+NODE = f"{RUN}-control-plane"
+DOCKERFILE = """FROM python:{version}-slim-trixie
+RUN apt-get update && apt-get install -y --no-install-recommends containerd
+CMD ["containerd"]
+"""
+
+
+@pytest.fixture
+def node(docker: DockerClient, image: str, tmp_path: Path) -> Iterator[Container]:
+    """A container with containerd, which knows nothing of the Docker engine's images."""
+    version = re.search(
+        r"^ARG PYTHON_VERSION=(.+)$", (PROJECT / "Dockerfile").read_text(), re.MULTILINE
+    )
+    assert version
+    (tmp_path / "Dockerfile").write_text(DOCKERFILE.format(version=version[1]))
+    docker.build(tmp_path, tags=f"{RUN}-node", labels=LABELS, progress=False)
+    container = docker.run(
+        f"{RUN}-node",
+        name=NODE,
+        detach=True,
+        labels=LABELS,
+        privileged=True,
+        tmpfs=["/run", "/var/lib/containerd"],
+    )
+    try:
+        ready = ["ctr", "version"]
+        wait_until(lambda: succeeds(container, ready), 30, "containerd's start")
+        yield container
+    finally:
+        container.remove(force=True, volumes=True)
+
+
+@pytest.fixture
+def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kubectl:
+    """A cluster of kind with that node, as kubectl would tell."""
+    found = {
+        "metadata": {"name": NODE, "labels": {}},
+        "spec": {"providerID": f"kind://docker/test/{NODE}"},
+        "status": {"nodeInfo": {"containerRuntimeVersion": "containerd://2.1.1"}},
+    }
+    monkeypatch.setattr(Kubectl, "get", lambda *_: {"items": [found]})
+    return Kubectl("kind-test", "any")
+
+
+def test_an_image_is_on_the_node_afterwards_under_a_digest_that_proves_it(
+    node: Container, kubectl: Kubectl, image: str
+) -> None:
+    tagged = images.tagged_by_content(image)
+    local.load(kubectl, tagged)
+    listed = str(node.execute(["ctr", "--namespace=k8s.io", "images", "list"]))
+    (line,) = (line for line in listed.splitlines() if line.startswith("docker.io/library/"))
+    name, _, digest, *_ = line.split()
+    assert name == f"docker.io/library/{tagged}"
+    assert digest in images.digests(tagged)
+
+
+def test_a_node_that_is_gone_is_an_error(node: Container, kubectl: Kubectl, image: str) -> None:
+    node.remove(force=True)
+    with pytest.raises(ClusterError, match="docker ended with exit code 1"):
+        local.load(kubectl, image)
