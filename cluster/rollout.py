@@ -48,7 +48,7 @@ def not_on_the_node(kubectl: Kubectl) -> str:
 
 def prove(kubectl: Kubectl, image: str, digests: set[str]) -> int:
     """How many pods run an image with one of these digests. Raises ClusterError if any does not."""
-    ready = [pod for pod in kubectl.pods() if _is_ready(pod)]
+    ready = [pod for pod in kubectl.pods() if is_ready(pod)]
     for pod in ready:
         for status in _statuses(pod):
             if not digests.intersection(re.findall("sha256:[0-9a-f]{64}", status["imageID"])):
@@ -65,7 +65,7 @@ def symptoms(kubectl: Kubectl) -> Iterator[str]:
     """Events and last log lines of the pods that are not ready."""
     pods = kubectl.get("pods", "--selector=app.kubernetes.io/part-of")["items"]
     for pod in pods:
-        if _is_ready(pod):
+        if is_ready(pod):
             continue
         name = pod["metadata"]["name"]
         yield f"--- {name}: {pod['status']['phase']}"
@@ -94,6 +94,7 @@ def _images(pod: Any) -> set[str]:
     return {container["image"] for container in pod["spec"]["containers"]}
 
 
-def _is_ready(pod: Any) -> bool:
+def is_ready(pod: Any) -> bool:
+    """Whether a pod is ready to be sent requests."""
     conditions = {each["type"]: each["status"] for each in pod["status"].get("conditions", [])}
     return conditions.get("Ready") == "True"

@@ -5,6 +5,7 @@ from itertools import cycle
 from threading import Thread
 from typing import Any
 
+from cluster.rollout import is_ready
 from dev.servers import wait_until
 from tests.cluster.place import Place
 from tests.container.conftest import output
@@ -126,9 +127,8 @@ def during(service: Place, target: str) -> list[Any]:
     running.start()
     while running.is_alive():
         for pod in service.kubectl.pods():
-            conditions = {each["type"]: each["status"] for each in pod["status"]["conditions"]}
             name = pod["metadata"]["name"]
-            if conditions.get("Ready") == "True":
+            if is_ready(pod):
                 once_ready.add(name)
             elif name in once_ready:
                 lost.append(name)
