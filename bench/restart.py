@@ -43,6 +43,7 @@ def _measure(here: Place, drain: str) -> str:
         here.done("deploy")
         if not here.client.get("namespace", here.client.namespace):
             here.start_client()
+        here.autoscale(least=2, most=2)
         with here.load() as load:
             while len(seconds) < RESTARTS or load.seen().sent < REQUESTS:
                 began = monotonic()

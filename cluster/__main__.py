@@ -4,6 +4,7 @@ Variables of make reach it through the environment: CONTEXT, NAMESPACE, LOAD, TI
 what one action takes.
 """
 
+import argparse
 import sys
 
 from . import actions
@@ -25,8 +26,11 @@ ACTIONS = {
 
 def main() -> None:
     """Do what the command line names. Leaves with a message if it cannot be done."""
+    parser = argparse.ArgumentParser(prog="python -m cluster")
+    parser.add_argument("action", choices=ACTIONS)
+    action = ACTIONS[parser.parse_args().action]
     try:
-        ACTIONS[sys.argv[1]](actions.Target.from_environment())
+        action(actions.Options.from_environment())
     except ClusterError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:

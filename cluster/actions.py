@@ -2,25 +2,23 @@
 
 import json
 import os
+import shlex
 import sys
 from dataclasses import dataclass
-from typing import Any
 
 from fastapi_k8s import NAME
 
 from . import images, local, manifest
-from .kubectl import ClusterError, Kubectl
-from .rollout import prove, rolled_out, wait
+from .kubectl import PART_OF, ClusterError, Kubectl, is_ours
+from .rollout import image_of, is_ready, prove, running, under_way, wait, whole
 from .secret import create_secret
 
-PART_OF = f"app.kubernetes.io/part-of={NAME}"
-WORKLOADS = ("statefulset/db", "deployment/redis", "deployment/api")
 REMOVED = "deployment,statefulset,hpa,pdb,service,networkpolicy,configmap,serviceaccount"
 
 
 @dataclass(frozen=True)
-class Target:
-    """Where to, what, and how long to wait, in seconds."""
+class Options:
+    """Where to, the image's name, how it gets there, and how long to wait, in seconds."""
 
     kubectl: Kubectl
     image: str
@@ -28,7 +26,7 @@ class Target:
     timeout: float
 
     @classmethod
-    def from_environment(cls) -> "Target":
+    def from_environment(cls) -> "Options":
         """As make passes it on. Raises ClusterError if the context may not or cannot be used."""
         timeout = os.environ.get("TIMEOUT") or "180"
         if not timeout.isdecimal():
@@ -43,57 +41,60 @@ class Target:
 
     @property
     def again(self) -> str:
-        """The variables that lead another target to the same place."""
+        """The variables that lead another make target to the same place."""
         given = {name: os.environ.get(name) for name in ("CONTEXT", "NAMESPACE")}
-        return "".join(f" {name}={value}" for name, value in given.items() if value)
+        return "".join(f" {name}={shlex.quote(value)}" for name, value in given.items() if value)
 
 
-def deploy(target: Target) -> None:
+def deploy(options: Options) -> None:
     """Apply k8s.yaml with the image just built, wait for it, and say where the service is."""
-    kubectl = target.kubectl
-    image = images.tagged_by_content(target.image)
+    kubectl = options.kubectl
+    image = images.tagged_by_content(options.image)
     _refuse_foreign_namespace(kubectl)
     print(f"{manifest.MANIFEST}: the settings are in ConfigMap {manifest.name_config()}")
-    local.load(kubectl, image, target.load)
+    local.load(kubectl, image, options.load)
     namespace, *rest = manifest.render(kubectl.namespace, image).split("\n---\n")
     print(kubectl("apply", "--filename=-", given=namespace), end="")
     create_secret(kubectl)
     print(kubectl("apply", "--filename=-", given="\n---\n".join(rest)), end="")
-    _wait(target)
-    _prove(target, image)
+    _wait(options)
+    _prove(options, image)
     print(f"In the cluster the API is http://api.{kubectl.namespace}, and from here:")
-    print(f"    make forward{target.again}")
+    print(f"    make forward{options.again}")
 
 
-def restart(target: Target) -> None:
+def restart(options: Options) -> None:
     """Roll the pods over to the image just built, and prove that they run it."""
-    kubectl = target.kubectl
-    image = images.tagged_by_content(target.image)
-    running = _image(kubectl)
-    local.load(kubectl, image, target.load)
-    if image == running:
+    kubectl = options.kubectl
+    image = images.tagged_by_content(options.image)
+    before = image_of(kubectl)
+    local.load(kubectl, image, options.load)
+    if under_way(kubectl):  # or a later rollback would lead to what has just failed
+        kubectl("rollout", "undo", "deployment/api")
+    if image == image_of(kubectl):
         kubectl("rollout", "restart", "deployment/api")
     else:
         kubectl("set", "image", "deployment/api", f"migrate={image}", f"api={image}")
-    print(f"{running} -> {image}")
-    _wait(target)
-    _prove(target, image)
+    print(f"{before} -> {image}")
+    _wait(options)
+    _prove(options, image)
 
 
-def rollback(target: Target) -> None:
-    """Roll the pods back to what they ran before."""
-    kubectl = target.kubectl
-    running = _image(kubectl)
+def rollback(options: Options) -> None:
+    """Roll the pods back to the template before this one: its image and its settings."""
+    kubectl = options.kubectl
+    before = image_of(kubectl)
     kubectl("rollout", "undo", "deployment/api")
-    print(f"{running} -> {_image(kubectl)}")
-    _wait(target)
-    print(f"{len(kubectl.pods())} pods run {_image(kubectl)}")
+    image = image_of(kubectl)
+    print(f"{before} -> {image}")
+    _wait(options)
+    print(f"{len(running(kubectl, image))} pods run {image}")
 
 
-def scale(target: Target) -> None:
+def scale(options: Options) -> None:
     """Set the autoscaler's minimum to N, and wait for as many pods."""
-    kubectl, number = target.kubectl, os.environ.get("N", "")
-    autoscaler = _deployed(kubectl, "hpa")
+    kubectl, number = options.kubectl, os.environ.get("N", "")
+    autoscaler = kubectl.deployed("hpa")
     most = autoscaler["spec"]["maxReplicas"]
     if not number.isdecimal() or not 1 <= int(number) <= most:
         raise ClusterError(
@@ -106,61 +107,63 @@ def scale(target: Target) -> None:
     measured = any(c["type"] == "ScalingActive" and c["status"] == "True" for c in conditions)
     if not measured:  # without metrics it takes no pod away
         kubectl("scale", "deployment/api", f"--replicas={number}")
-    _wait(target)
+    _wait(options)
     print(f"{len(kubectl.pods())} pods, and at least {number} from now on")
 
 
-def status(target: Target) -> None:
+def status(options: Options) -> None:
     """Show what is there and what it complains of."""
-    kubectl = target.kubectl
-    _deployed(kubectl, "deployment")
+    kubectl = options.kubectl
+    kubectl.deployed()
     for kind in ("deployment,statefulset", "hpa", "pdb,service", "pods"):
         kubectl.show("get", kind, "--output=wide")
     kubectl.show("get", "events", "--field-selector=type=Warning", "--sort-by=.lastTimestamp")
 
 
-def logs(target: Target) -> None:
+def logs(options: Options) -> None:
     """Follow the logs of all pods."""
-    _deployed(target.kubectl, "deployment")
+    options.kubectl.deployed()
     pods = (f"--selector={PART_OF}", "--all-containers", "--max-log-requests=50")
-    sys.exit(target.kubectl.show("logs", *pods, "--follow", "--prefix", "--tail=20"))
+    sys.exit(options.kubectl.show("logs", *pods, "--follow", "--prefix", "--tail=20"))
 
 
-def forward(target: Target) -> None:
+def forward(options: Options) -> None:
     """Bring the service to a port of this machine."""
     port = os.environ.get("PORT") or "8000"
     if not port.isdecimal():
         raise ClusterError(f"PORT must be a number, not '{port}'.")
-    _deployed(target.kubectl, "deployment")
-    sys.exit(target.kubectl.show("port-forward", "service/api", f"{port}:http"))
+    options.kubectl.deployed()
+    sys.exit(options.kubectl.show("port-forward", "service/api", f"{port}:http"))
 
 
-def shell(target: Target) -> None:
+def shell(options: Options) -> None:
     """Open a shell beside the service, in an ephemeral container of its first pod."""
-    kubectl = target.kubectl
-    _deployed(kubectl, "deployment")
-    pods = kubectl.pods()
-    if not pods:
-        raise ClusterError("There is no pod to go into.")
-    database = kubectl.get("statefulset", "db")["spec"]["template"]["spec"]["containers"][0]
-    place = (pods[0]["metadata"]["name"], "--target=api", f"--image={database['image']}")
+    kubectl = options.kubectl
+    kubectl.deployed()
+    pods = [pod for pod in kubectl.pods() if is_ready(pod)] or kubectl.pods()
+    database = kubectl.get("statefulset", "db")
+    if not pods or not database:
+        raise ClusterError("There is no pod to go into, or no PostgreSQL whose image has a shell.")
+    (image,) = (each["image"] for each in database["spec"]["template"]["spec"]["containers"])
+    place = (pods[0]["metadata"]["name"], "--target=api", f"--image={image}")
     terminal = ["--stdin", *(["--tty"] if sys.stdin.isatty() else [])]
     sys.exit(kubectl.show("debug", *place, "--profile=restricted", *terminal, "--", "sh"))
 
 
-def undeploy(target: Target) -> None:
+def undeploy(options: Options) -> None:
     """Remove everything but the data and their password."""
-    kubectl = target.kubectl
-    limit = f"--timeout={target.timeout:g}s"
+    kubectl = options.kubectl
+    kubectl.deployed()
+    limit = f"--timeout={options.timeout:g}s"
     print(kubectl("delete", REMOVED, f"--selector={PART_OF}", limit), end="")
     print(
         "The database's volume and the Secret with its password are kept: make deploy, or destroy"
     )
 
 
-def destroy(target: Target) -> None:
+def destroy(options: Options) -> None:
     """Remove the namespace with its data, after asking."""
-    kubectl = target.kubectl
+    kubectl = options.kubectl
     if kubectl.get("namespace", kubectl.namespace) is None:
         raise ClusterError(f"There is no namespace {kubectl.namespace} on {kubectl.context}.")
     _refuse_foreign_namespace(kubectl)
@@ -168,45 +171,22 @@ def destroy(target: Target) -> None:
     print("Type the namespace's name to go on: ", end="", flush=True)
     if sys.stdin.readline().strip() != kubectl.namespace:
         raise ClusterError("Nothing was removed.")
-    kubectl("delete", "namespace", kubectl.namespace, f"--timeout={target.timeout:g}s")
+    kubectl("delete", "namespace", kubectl.namespace, f"--timeout={options.timeout:g}s")
     print("Removed.")
 
 
-def _wait(target: Target) -> None:
-    kubectl = target.kubectl
-
-    def complete() -> bool:
-        least = kubectl.get("hpa", "api")["spec"]["minReplicas"]
-        return len(kubectl.pods()) >= least and all(rolled_out(kubectl, w) for w in WORKLOADS)
-
-    wait(kubectl, "The rollout", complete, target.timeout)
+def _wait(options: Options) -> None:
+    wait(options.kubectl, "The rollout", whole, options.timeout)
 
 
-def _prove(target: Target, image: str) -> None:
-    number = prove(target.kubectl, image, images.digests(image))
+def _prove(options: Options, image: str) -> None:
+    number = prove(options.kubectl, image, images.digests(image))
     print(f"{number} pods run {image}")
-
-
-def _deployed(kubectl: Kubectl, kind: str) -> Any:
-    found = kubectl.get(kind, "api")
-    if found is None:
-        raise ClusterError(
-            f"Nothing is deployed on {kubectl.context} in {kubectl.namespace}: make deploy"
-        )
-    return found
-
-
-def _image(kubectl: Kubectl) -> str:
-    """The image of the service's newest template."""
-    template = _deployed(kubectl, "deployment")["spec"]["template"]
-    image: str = template["spec"]["containers"][0]["image"]
-    return image
 
 
 def _refuse_foreign_namespace(kubectl: Kubectl) -> None:
     found = kubectl.get("namespace", kubectl.namespace)
-    key, _, name = PART_OF.partition("=")
-    if found and found["metadata"].get("labels", {}).get(key) != name:
+    if found and not is_ours(found):
         raise ClusterError(
             f"Namespace {kubectl.namespace} on {kubectl.context} is not {NAME}'s. Take another with"
             f" NAMESPACE=, or say that it is: kubectl label namespace {kubectl.namespace} {PART_OF}"

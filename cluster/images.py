@@ -17,24 +17,25 @@ def tagged_by_content(name: str) -> str:
     except ClusterError as error:
         raise ClusterError(f"There is no image {name}:latest yet: make docker-build") from error
     tag = f"{name}:{found.removeprefix('sha256:')[:12]}"
-    run("docker", "tag", f"{name}:latest", tag)
+    run("docker", "tag", found.strip(), tag)
     return tag
 
 
 def digests(image: str) -> set[str]:
-    """The digests of the image's index, manifests and configurations.
+    """The digests of the image's index, manifests and configurations. Raises ClusterError.
 
     Engines and nodes go by one of them each, depending on their image store and on how the image
     came: https://github.com/opencontainers/image-spec/blob/main/image-layout.md
     """
     known = {run("docker", "image", "inspect", "--format={{.Id}}", image).strip()}
-    with (
-        Popen(["docker", "save", image], stdout=PIPE) as saving,
-        tarfile.open(fileobj=saving.stdout, mode="r|") as archive,
-    ):
-        for member in archive:
-            content = archive.extractfile(member) if member.size < JSON_LIMIT else None
-            known.update(_named_in(content.read()) if content else ())
+    with Popen(["docker", "save", image], stdout=PIPE) as saving:
+        try:
+            with tarfile.open(fileobj=saving.stdout, mode="r|") as archive:
+                for member in archive:
+                    content = archive.extractfile(member) if member.size < JSON_LIMIT else None
+                    known.update(_named_in(content.read()) if content else ())
+        except tarfile.ReadError as error:
+            raise ClusterError(f"docker save {image} failed: {error}") from error
     return known
 
 

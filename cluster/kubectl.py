@@ -5,6 +5,13 @@ import subprocess
 from dataclasses import dataclass
 from typing import Any
 
+from fastapi_k8s import NAME
+
+PART_OF = f"app.kubernetes.io/part-of={NAME}"
+"""The label of everything in k8s.yaml, as a selector."""
+LIMIT = "--request-timeout=20s"
+"""Of what only asks: an API server that hangs must not outlast a wait."""
+
 
 class ClusterError(Exception):
     """What went wrong and what to do, for the person at the terminal."""
@@ -39,16 +46,36 @@ class Kubectl:
         return run(*self.command(*arguments), given=given)
 
     def get(self, *arguments: str) -> Any:
-        """What `kubectl get` finds, or None if there is no such object. Raises ClusterError."""
-        found = self("get", *arguments, "--ignore-not-found", "--output=json")
+        """The object that `kubectl get` finds, or None if there is none. Raises ClusterError."""
+        found = self("get", *arguments, "--ignore-not-found", "--output=json", LIMIT)
         return json.loads(found) if found else None
+
+    def items(self, *arguments: str) -> list[Any]:
+        """The objects that `kubectl get` lists. Raises ClusterError."""
+        items: list[Any] = json.loads(self("get", *arguments, "--output=json", LIMIT))["items"]
+        return items
 
     def pods(self, component: str = "api") -> list[Any]:
         """The pods of a component of the service that are not on their way out."""
-        label = f"app.kubernetes.io/component={component}"
-        found: list[Any] = self.get("pods", "--selector", label)["items"]
+        selector = f"--selector={PART_OF},app.kubernetes.io/component={component}"
+        found = self.items("pods", selector)
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def deployed(self, kind: str = "deployment") -> Any:
+        """The service's Deployment, or another object of its name. Raises ClusterError if none."""
+        found = self.get(kind, "api")
+        if found is None or not is_ours(found):
+            raise ClusterError(
+                f"Nothing is deployed on {self.context} in {self.namespace}: make deploy"
+            )
+        return found
 
     def show(self, *arguments: str) -> int:
         """Run kubectl on this terminal. Its exit code."""
         return subprocess.run(self.command(*arguments), check=False).returncode
+
+
+def is_ours(found: Any) -> bool:
+    """Whether an object is labelled as part of this service."""
+    key, _, name = PART_OF.partition("=")
+    return bool(found["metadata"].get("labels", {}).get(key) == name)

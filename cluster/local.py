@@ -35,7 +35,9 @@ def _is_minikube(context: str) -> bool:
         run("kubectl", "config", "view", "--minify", f"--context={context}", "--output=json")
     )
     marks = found["contexts"][0]["context"].get("extensions", [])
-    return any(each["extension"].get("provider") == "minikube.sigs.k8s.io" for each in marks)
+    return any(
+        each.get("extension", {}).get("provider") == "minikube.sigs.k8s.io" for each in marks
+    )
 
 
 def load(kubectl: Kubectl, image: str, command: str = "") -> None:
@@ -51,7 +53,7 @@ def load(kubectl: Kubectl, image: str, command: str = "") -> None:
             raise ClusterError(f"LOAD ended with exit code {code}.")
         return
     # Of all nodes; minikube's command is for all of them at once.
-    for importer in dict.fromkeys(importers(kubectl.context, kubectl.get("nodes")["items"])):
+    for importer in dict.fromkeys(importers(kubectl.context, kubectl.items("nodes"))):
         print(f"docker save {image} | {shlex.join(importer)}", flush=True)
         if not shutil.which(importer[0]):
             raise ClusterError(f"{importer[0]} is missing: install it, or give LOAD=.")

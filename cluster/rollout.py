@@ -6,72 +6,123 @@ from collections.abc import Callable, Iterator
 from time import monotonic, sleep
 from typing import Any
 
-from .kubectl import ClusterError, Kubectl
+from .kubectl import PART_OF, ClusterError, Kubectl
 
 LOG_LINES = 15
-NOT_ON_THE_NODE = "ErrImageNeverPull"
+OPTIONAL = ("statefulset/db", "deployment/redis")
+"""What a service on servers from elsewhere does without."""
 
 
-def wait(kubectl: Kubectl, what: str, done: Callable[[], bool], limit: float) -> None:
+def wait(kubectl: Kubectl, what: str, done: Callable[[Kubectl], bool], limit: float) -> None:
     """Wait for `done`, `limit` s at most. Raises ClusterError, after printing what the pods say."""
     deadline = monotonic() + limit
-    while not done():
-        missing = not_on_the_node(kubectl)
+    while True:
+        try:
+            if done(kubectl):
+                return
+            missing, trouble = not_on_the_node(kubectl), f"{what}: not in {limit:g} s."
+        except ClusterError as error:  # the API server may be back in a moment
+            missing, trouble = "", str(error)
         if missing or monotonic() > deadline:
-            print(*symptoms(kubectl), sep="\n", file=sys.stderr)
-            raise ClusterError(missing or f"{what}: not in {limit:g} s (TIMEOUT= gives more).")
+            _print_symptoms(kubectl)
+            raise ClusterError(missing or f"{trouble} TIMEOUT= gives more time.")
         sleep(0.5)
+
+
+def whole(kubectl: Kubectl) -> bool:
+    """Whether everything runs its newest template, in the numbers that are wanted."""
+    autoscaler = kubectl.get("hpa", "api")
+    least = autoscaler["spec"]["minReplicas"] if autoscaler else 1
+    return len(kubectl.pods()) >= least and all(
+        rolled_out(kubectl, workload) for workload in ("deployment/api", *OPTIONAL)
+    )
 
 
 def rolled_out(kubectl: Kubectl, workload: str) -> bool:
     """Whether a Deployment's or StatefulSet's pods are all of its newest template, and ready."""
     found = kubectl.get(workload)
+    if found is None:
+        return workload in OPTIONAL
     wanted, status = found["spec"]["replicas"], found["status"]
     counts = {status.get(f"{state}eplicas", 0) for state in ("r", "updatedR", "readyR")}
-    return counts == {wanted} and status["observedGeneration"] == found["metadata"]["generation"]
+    return (
+        counts == {wanted} and status.get("observedGeneration") == found["metadata"]["generation"]
+    )
 
 
-def not_on_the_node(kubectl: Kubectl) -> str:
-    """What to do if a node lacks the newest template's image, which waiting does not mend."""
-    (wanted,) = kubectl.get("deployment", "api")["spec"]["template"]["spec"]["containers"]
-    for pod in kubectl.pods():
-        for status in _statuses(pod):
-            reason = status["state"].get("waiting", {}).get("reason")
-            if reason == NOT_ON_THE_NODE and wanted["image"] in _images(pod):
-                return (
-                    f"A node has no image {wanted['image']}: this cluster does not see those of the"
-                    " Docker engine. Give LOAD= a command that hands one over; it is called with"
-                    ' the image\'s name, for example LOAD="kind load docker-image".'
-                )
-    return ""
+def under_way(kubectl: Kubectl) -> bool:
+    """Whether pods of an older template are still there: a rollout goes on, or has failed."""
+    status = kubectl.deployed()["status"]
+    return bool(status.get("updatedReplicas", 0) < status.get("replicas", 0))
+
+
+def image_of(kubectl: Kubectl) -> str:
+    """The image of the service's newest template."""
+    return _image(kubectl.deployed()["spec"]["template"])
+
+
+def running(kubectl: Kubectl, image: str) -> list[Any]:
+    """The ready pods that are to run `image`."""
+    return [pod for pod in kubectl.pods() if is_ready(pod) and _image(pod) == image]
 
 
 def prove(kubectl: Kubectl, image: str, digests: set[str]) -> int:
     """How many pods run an image with one of these digests. Raises ClusterError if any does not."""
-    ready = [pod for pod in kubectl.pods() if is_ready(pod)]
-    for pod in ready:
+    pods = [pod for pod in kubectl.pods() if is_ready(pod)]
+    for pod in pods:
         for status in _statuses(pod):
+            if status["name"] not in {"api", "migrate"}:
+                continue  # a service mesh's
             if not digests.intersection(re.findall("sha256:[0-9a-f]{64}", status["imageID"])):
                 raise ClusterError(
                     f"Pod {pod['metadata']['name']}, container {status['name']}, runs"
                     f" {status['imageID']}, which is not {image} ({', '.join(sorted(digests))})."
                 )
-    if not ready:
+    if not pods:
         raise ClusterError("No pod is ready, so there is none to prove anything by.")
-    return len(ready)
+    return len(pods)
 
 
-def symptoms(kubectl: Kubectl) -> Iterator[str]:
-    """Events and last log lines of the pods that are not ready."""
-    pods = kubectl.get("pods", "--selector=app.kubernetes.io/part-of")["items"]
-    for pod in pods:
+def not_on_the_node(kubectl: Kubectl) -> str:
+    """What to do if a node lacks the newest template's image, which waiting does not mend."""
+    wanted = image_of(kubectl)
+    for pod in kubectl.pods():
+        for status in _statuses(pod):
+            reason = status["state"].get("waiting", {}).get("reason")
+            if reason == "ErrImageNeverPull" and _image(pod) == wanted:
+                return (
+                    f"A node has no image {wanted}: it was not handed over, or is gone again."
+                    " `make restart` hands it over; if the cluster is of a kind that is not known,"
+                    ' with LOAD="a command", which is called with the image\'s name.'
+                )
+    return ""
+
+
+def is_ready(pod: Any) -> bool:
+    """Whether a pod is ready to be sent requests."""
+    conditions = {each["type"]: each["status"] for each in pod["status"].get("conditions", [])}
+    return conditions.get("Ready") == "True"
+
+
+def _print_symptoms(kubectl: Kubectl) -> None:
+    try:
+        print(*_symptoms(kubectl), sep="\n", file=sys.stderr)
+    except ClusterError as error:
+        print(error, file=sys.stderr)
+
+
+def _symptoms(kubectl: Kubectl) -> Iterator[str]:
+    """Events and last log lines of the pods that are not ready, and what keeps pods from being."""
+    for event in kubectl.items("events", "--field-selector=type=Warning,involvedObject.kind!=Pod"):
+        about = event["involvedObject"]
+        yield f"--- {about['kind']} {about['name']}: {event.get('message')}"
+    for pod in kubectl.items("pods", f"--selector={PART_OF}"):
         if is_ready(pod):
             continue
         name = pod["metadata"]["name"]
-        yield f"--- {name}: {pod['status']['phase']}"
-        found = kubectl.get("events", f"--field-selector=involvedObject.name={name}")["items"]
-        for event in found:
-            yield f"{event['type']} {event['reason']}: {event.get('message', '')}"
+        yield f"--- Pod {name}: {pod['status']['phase']}"
+        for event in kubectl.items("events", f"--field-selector=involvedObject.name={name}"):
+            yield f"{event.get('type')} {event.get('reason')}: {event.get('message')}"
         for status in _statuses(pod):
             if status["restartCount"] or "waiting" not in status["state"]:
                 yield from _last_lines(kubectl, name, status["name"])
@@ -90,11 +141,7 @@ def _statuses(pod: Any) -> list[Any]:
     return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
 
 
-def _images(pod: Any) -> set[str]:
-    return {container["image"] for container in pod["spec"]["containers"]}
-
-
-def is_ready(pod: Any) -> bool:
-    """Whether a pod is ready to be sent requests."""
-    conditions = {each["type"]: each["status"] for each in pod["status"].get("conditions", [])}
-    return conditions.get("Ready") == "True"
+def _image(pod: Any) -> str:
+    """Of a pod or a template: the image of the container `api`."""
+    (image,) = (each["image"] for each in pod["spec"]["containers"] if each["name"] == "api")
+    return str(image)

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi_k8s import NAME
 
-from .kubectl import ClusterError, Kubectl
+from .kubectl import PART_OF, ClusterError, Kubectl
 
 
 def contents(password: str) -> dict[str, str]:
@@ -35,7 +35,7 @@ def create_secret(kubectl: Kubectl) -> None:
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": NAME, "labels": {"app.kubernetes.io/part-of": NAME}},
+        "metadata": {"name": NAME, "labels": dict([PART_OF.split("=")])},
         "stringData": contents(token_hex(24)),
     }
     print(kubectl("create", "--filename=-", given=json.dumps(secret)), end="")
@@ -47,8 +47,9 @@ def _waits_for_the_first_time(kubectl: Kubectl, claim: Any) -> bool:
     if not pod:
         return False
     apart = _created(pod) - _created(claim)
-    states = [status["state"] for status in pod["status"].get("containerStatuses", [])]
-    return apart < timedelta(minutes=1) and all("waiting" in state for state in states)
+    statuses = pod["status"].get("containerStatuses", [])
+    started = any(each["restartCount"] or "waiting" not in each["state"] for each in statuses)
+    return apart < timedelta(minutes=1) and not started
 
 
 def _created(found: Any) -> datetime:

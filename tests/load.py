@@ -74,7 +74,7 @@ async def _client(load: Load, kept_alive: bool, pause: float) -> None:
                 load.answers[answer] = load.answers.get(answer, 0) + 1
             else:
                 load.failures.append(Failure(sent, kept_alive, head[:40].decode()))
-        except (OSError, asyncio.IncompleteReadError) as error:
+        except (OSError, EOFError, ValueError) as error:
             load.failures.append(Failure(sent, kept_alive, repr(error)))
             head = b"connection: close"
         load.longest = max(load.longest, monotonic() - sent)
@@ -92,7 +92,7 @@ async def _exchange(
     """Send a request and read its answer: the head, in lower case, and the body."""
     writer.write(request)
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    length = next(line for line in head.split(b"\r\n") if line.startswith(b"content-length:"))
+    (length,) = (line for line in head.split(b"\r\n") if line.startswith(b"content-length:"))
     return head, await reader.readexactly(int(length.partition(b":")[2]))
 
 

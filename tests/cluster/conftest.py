@@ -5,8 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.actions import WORKLOADS
-from cluster.rollout import rolled_out
+from cluster.rollout import whole
 from dev.servers import wait_until
 from tests.cluster.place import Place, place
 
@@ -26,14 +25,7 @@ def deployment() -> Iterator[Place]:
 
 @pytest.fixture
 def service(deployment: Place) -> Place:
-    """The deployment, whole: as every test finds it, whatever the one before has done."""
-    wait_until(lambda: whole(deployment), 180, "a whole deployment")
+    """The deployment with two pods, whole, whatever the test before has done."""
+    deployment.autoscale(least=2, most=2)
+    wait_until(lambda: whole(deployment.kubectl) and len(deployment.names()) == 2, 180, "two pods")
     return deployment
-
-
-def whole(here: Place) -> bool:
-    """Whether all pods are ready, and as many as the autoscaler wants at least."""
-    least = here.kubectl.get("hpa", "api")["spec"]["minReplicas"]
-    return len(here.kubectl.pods()) >= least and all(
-        rolled_out(here.kubectl, workload) for workload in WORKLOADS
-    )

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 from cluster.kubectl import Kubectl
+from cluster.rollout import image_of
 from fastapi_k8s import NAME
 from tests import load
 from tests.container.conftest import PROJECT, copy_checkout, inherited, output
@@ -120,17 +121,30 @@ class Place:
             else:
                 file.write_text(before)
 
+    def names(self) -> list[str]:
+        """The service's pods."""
+        return [pod["metadata"]["name"] for pod in self.kubectl.pods()]
+
+    def ready(self) -> int:
+        """How many of them are ready."""
+        found: int = self.kubectl.deployed()["status"].get("readyReplicas", 0)
+        return found
+
+    def autoscale(self, least: int, most: int) -> None:
+        """Set the autoscaler's bounds."""
+        patch = json.dumps({"spec": {"minReplicas": least, "maxReplicas": most}})
+        self.kubectl("patch", "hpa", "api", f"--patch={patch}")
+
     def commits(self) -> set[str]:
         """The commits that the pods report, each asked by its own address, if they answer."""
-        addresses = [pod["status"]["podIP"] for pod in self.kubectl.pods()]
-        answers = [self.request("GET", f"http://{ip}:8000/version") for ip in addresses]
+        addresses = [pod["status"].get("podIP") for pod in self.kubectl.pods()]
+        answers = [self.request("GET", f"http://{ip}:8000/version") for ip in addresses if ip]
         return {json.loads(body)["commit"] for status, body in answers if status}
 
     def start_client(self) -> None:
         """Start the pod that requests come from: any other of the cluster, with Python."""
-        tag = self.kubectl.get("deployment", "api")["spec"]["template"]["spec"]["containers"]
         self.client("create", "namespace", self.client.namespace)
-        self.start_pod(self.client, "client", tag[0]["image"])
+        self.start_pod(self.client, "client", image_of(self.kubectl))
 
     def start_pod(self, kubectl: Kubectl, name: str, image: str) -> None:
         """Start a pod that does nothing, by which others run programs."""
@@ -173,8 +187,7 @@ class Place:
 
     def remove(self) -> None:
         """Remove the namespaces, those of other deployments from here too, and the images."""
-        found = self.kubectl.get("namespaces")["items"]
-        names = [each["metadata"]["name"] for each in found]
+        names = [each["metadata"]["name"] for each in self.kubectl.items("namespaces")]
         if ours := [name for name in names if name.startswith(self.image)]:
             self.kubectl("delete", "namespace", *ours, "--timeout=120s")
         listing = ["docker", "image", "ls", "--quiet", f"--filter=reference={self.image}"]
@@ -195,6 +208,7 @@ class Place:
             watched.told()
             yield watched
             # Leaving closes its standard input, by which it ends.
+        assert process.returncode == 0, "a client of the load failed"
 
 
 @contextmanager

@@ -4,14 +4,16 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 
 import httpx
 import pytest
 
+from cluster.rollout import whole
 from dev.servers import wait_until
-from tests.cluster.conftest import whole
 from tests.cluster.place import CLIENTS, Place
 
 KILL_WORKERS = """
@@ -20,6 +22,7 @@ for status in pathlib.Path("/proc").glob("[0-9]*/status"):
     pid = int(status.parent.name)
     if pid != os.getpid() and "PPid:\\t1\\n" in status.read_text():
         os.kill(pid, signal.SIGKILL)
+        print("killed", pid)
 """
 WRITE = """
 import http.client, json, sys, threading
@@ -57,30 +60,30 @@ print(json.dumps([len(ids), lost]))
 """
 
 
-def pod_names(service: Place) -> list[str]:
-    return [pod["metadata"]["name"] for pod in service.kubectl.pods()]
-
-
-def restarts(service: Place) -> int:
-    """How often the service's containers were started again."""
-    statuses = [pod["status"]["containerStatuses"][0] for pod in service.kubectl.pods()]
+def restarts(service: Place, component: str = "api") -> int:
+    """How often the containers of a component were started again."""
+    statuses = [
+        status
+        for pod in service.kubectl.pods(component)
+        for status in pod["status"].get("containerStatuses", [])
+    ]
     return sum(status["restartCount"] for status in statuses)
 
 
 def test_a_deleted_pod_loses_no_request(service: Place) -> None:
     with service.load() as load:
-        victim = pod_names(service)[0]
+        victim = service.names()[0]
         service.kubectl("delete", "pod", victim)
-        wait_until(lambda: whole(service), 60, "another pod")
+        wait_until(lambda: whole(service.kubectl), 60, "another pod")
         assert load.seen().failures == []
 
 
 def test_a_killed_worker_loses_at_most_what_it_had_in_flight(service: Place) -> None:
     before = restarts(service)
     with service.load() as load:
-        victim = pod_names(service)[0]
+        victim = service.names()[0]
         kill = ["exec", victim, "--container=api", "--", "python", "-c", KILL_WORKERS]
-        service.kubectl(*kill)
+        assert "killed" in service.kubectl(*kill)
         sent = load.seen().sent
         wait_until(lambda: load.seen().sent > sent + 2000, 30, "the load to go on")
         seen = load.seen()
@@ -89,35 +92,34 @@ def test_a_killed_worker_loses_at_most_what_it_had_in_flight(service: Place) -> 
         (f.sent + 2 for f in seen.failures), default=1
     )
     assert restarts(service) == before
+    address = service.kubectl.get("pod", victim)["status"]["podIP"]
+    assert service.request("GET", f"http://{address}:8000/health")[0] == httpx.codes.OK
 
 
-def processes(service: Place, pod: str) -> list[int]:
-    """The processes of a pod's container as this machine counts them; none if it is elsewhere."""
+def kill(service: Place, pod: str) -> None:
+    """Kill all processes of a pod's container, if its node is this machine."""
     status = service.kubectl.get("pod", pod)["status"]["containerStatuses"][0]
     container = status["containerID"].partition("://")[2]
     found = []
     for cgroup in Path("/proc").glob("[0-9]*/cgroup"):
-        try:
+        with suppress(OSError):  # it has ended meanwhile
             if container in cgroup.read_text():
                 found.append(int(cgroup.parent.name))
-        except OSError:
-            continue  # it has ended meanwhile
-    return found
+    if not found:
+        reason = "the node is not this machine, so that its processes cannot be killed from here"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+    for pid in found:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_a_killed_container_is_back_within_seconds(service: Place) -> None:
     """All its processes at once. Until the Service knows, connections to it are refused."""
-    victim = pod_names(service)[0]
-    pids = processes(service, victim)
-    if not pids:
-        pytest.skip(
-            "the node is not this machine, so that its processes cannot be killed from here"
-        )
+    victim = service.names()[0]
     before = restarts(service)
     with service.load() as load:
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: restarts(service) > before and whole(service), 60, "its restart")
+        kill(service, victim)
+        wait_until(lambda: restarts(service) > before and whole(service.kubectl), 60, "its restart")
         settled = load.seen()
         wait_until(lambda: load.seen().sent > settled.sent + 2000, 30, "the load to go on")
         seen = load.seen()
@@ -126,41 +128,54 @@ def test_a_killed_container_is_back_within_seconds(service: Place) -> None:
     assert len(moments) < seen.sent / 10
 
 
-def test_without_postgresql_pods_are_unready_and_alive_and_no_acknowledged_write_is_lost(
-    service: Place,
-) -> None:
-    before = restarts(service)
-    pods = set(pod_names(service))
+@contextmanager
+def writing(service: Place) -> Iterator[None]:
+    """Write items while the block runs. In the end each that was acknowledged must be there."""
     address = service.url.removeprefix("http://")
     command = ["exec", "--stdin", "client", "--", "python", "-c", WRITE, address]
     with subprocess.Popen(
         service.client.command(*command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as writing:
-        try:
-            service.kubectl("scale", "statefulset/db", "--replicas=0")
-            wait_until(lambda: ready_pods(service) == 0, 60, "all pods to be unready")
-            wait_until(lambda: not answers(service), 10, "the Service to lead nowhere")
-        finally:
-            service.kubectl("scale", "statefulset/db", "--replicas=1")
-        wait_until(lambda: whole(service), 120, "all pods to be ready")
+    ) as process:
+        yield
         began = monotonic()
         wait_until(lambda: monotonic() > began + 1, 5, "a second of writing")
-        told, _ = writing.communicate()
+        told, _ = process.communicate()
     written, lost = json.loads(told)
     assert written > 10
     assert lost == []
-    assert set(pod_names(service)) == pods
+
+
+def test_without_postgresql_pods_are_unready_and_alive_and_no_acknowledged_write_is_lost(
+    service: Place,
+) -> None:
+    before, pods = restarts(service), set(service.names())
+    addresses = [pod["status"]["podIP"] for pod in service.kubectl.pods()]
+    with writing(service):
+        try:
+            service.kubectl("scale", "statefulset/db", "--replicas=0")
+            wait_until(lambda: service.ready() == 0, 60, "all pods to be unready")
+            wait_until(lambda: not answers(service), 10, "the Service to lead nowhere")
+            for ip in addresses:
+                assert service.request("GET", f"http://{ip}:8000/health")[0] == httpx.codes.OK
+                status, body = service.request("GET", f"http://{ip}:8000/ready")
+                assert (status, json.loads(body)["status"]) == (503, "unready")
+        finally:
+            service.kubectl("scale", "statefulset/db", "--replicas=1")
+        wait_until(lambda: whole(service.kubectl), 120, "all pods to be ready")
+    assert set(service.names()) == pods
     assert restarts(service) == before
+
+
+def test_a_killed_postgresql_loses_no_acknowledged_write(service: Place) -> None:
+    before = restarts(service, "database")
+    with writing(service):
+        kill(service, "db-0")
+        wait_until(lambda: restarts(service, "database") > before, 60, "its restart")
+        wait_until(lambda: whole(service.kubectl), 120, "all pods to be ready")
 
 
 def answers(service: Place) -> bool:
     return service.ask("GET", "/version", timeout=2)[0] == httpx.codes.OK
-
-
-def ready_pods(service: Place) -> int:
-    found = service.kubectl.get("deployment", "api")["status"]
-    number: int = found.get("readyReplicas", 0)
-    return number
 
 
 def test_a_deleted_redis_is_not_noticed(service: Place) -> None:
@@ -168,7 +183,7 @@ def test_a_deleted_redis_is_not_noticed(service: Place) -> None:
     with service.load(f"/items/{json.loads(item)['id']}") as load:
         (victim,) = service.kubectl.pods("cache")
         service.kubectl("delete", "pod", victim["metadata"]["name"])
-        wait_until(lambda: whole(service), 60, "another Redis")
+        wait_until(lambda: whole(service.kubectl), 60, "another Redis")
         sent = load.seen().sent
         wait_until(lambda: load.seen().sent > sent + 1000, 30, "the load to go on")
         assert load.seen().failures == []

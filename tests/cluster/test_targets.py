@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import httpx
@@ -12,9 +13,9 @@ import pytest
 
 from cluster.kubectl import Kubectl
 from cluster.manifest import render
+from cluster.rollout import image_of, whole
 from dev.servers import free_port, wait_until
 from fastapi_k8s import NAME
-from tests.cluster.conftest import whole
 from tests.cluster.place import Place
 from tests.container.conftest import answers
 
@@ -25,7 +26,7 @@ def test_a_second_deploy_keeps_the_secret_and_tells_the_address(service: Place) 
     assert service.kubectl.get("secret", NAME) == secret
     assert f"http://api.{service.kubectl.namespace}" in told
     assert f"make forward CONTEXT={service.kubectl.context}" in told
-    assert whole(service)
+    assert whole(service.kubectl)
 
 
 def test_the_pods_log_who_they_are(service: Place) -> None:
@@ -40,6 +41,7 @@ def test_the_pods_log_who_they_are(service: Place) -> None:
 def test_scale_sets_the_autoscaler_s_minimum_and_refuses_more_than_its_maximum(
     service: Place,
 ) -> None:
+    service.autoscale(least=2, most=6)
     assert "at least 3" in service.done("scale", "N=3")
     assert len(service.kubectl.pods()) >= 3
     for wrong in ("N=7", "N=0", "N=two", "N="):
@@ -55,10 +57,11 @@ def test_status_shows_workloads_pods_and_images(service: Place) -> None:
         assert word in told
 
 
-def started(service: Place, *arguments: str) -> "subprocess.Popen[str]":
-    """A make target that does not end by itself."""
+@contextmanager
+def started(service: Place, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
+    """A make target that does not end by itself, ended as by Ctrl-C."""
     place = [f"CONTEXT={service.kubectl.context}", f"NAMESPACE={service.kubectl.namespace}"]
-    return subprocess.Popen(
+    with subprocess.Popen(
         ["make", *arguments, *place],
         cwd=service.checkout,
         env={**os.environ, "UV_NO_SYNC": "1"},
@@ -67,50 +70,47 @@ def started(service: Place, *arguments: str) -> "subprocess.Popen[str]":
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-    )
-
-
-def end(running: "subprocess.Popen[str]") -> str:
-    """End a make target as Ctrl-C does. What it has printed."""
-    os.killpg(running.pid, signal.SIGINT)
-    return running.communicate(timeout=30)[0]
+    ) as running:
+        try:
+            yield running
+        finally:
+            os.killpg(running.pid, signal.SIGINT)
+            running.communicate(timeout=30)
 
 
 def test_logs_are_of_all_pods(service: Place) -> None:
-    running = started(service, "logs")
-    wanted = {pod["metadata"]["name"] for pod in service.kubectl.pods()} | {"db-0"}
-    assert running.stdout
-    for line in running.stdout:
-        wanted = {pod for pod in wanted if f"[pod/{pod}/" not in line}
-        if not wanted:
-            break
-    end(running)
+    wanted = {*service.names(), "db-0"}
+    with started(service, "logs") as running:
+        assert running.stdout
+        for line in running.stdout:
+            wanted = {pod for pod in wanted if f"[pod/{pod}/" not in line}
+            if not wanted:
+                break
     assert wanted == set()
 
 
 def test_forward_brings_the_service_to_a_port_here(service: Place) -> None:
     port = free_port()
-    running = started(service, "forward", f"PORT={port}")
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-            wait_until(lambda: answers(client, "/ready"), 30, "the forwarded port")
-    finally:
-        end(running)
+    with (
+        started(service, "forward", f"PORT={port}"),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        wait_until(lambda: answers(client, "/ready"), 30, "the forwarded port")
 
 
 def test_a_shell_beside_the_service_sees_its_processes_and_files(service: Place) -> None:
     """In a container that Pod Security admits, from an image that the node has."""
-    running = started(service, "k8s-shell")
-    assert running.stdin
-    assert running.stdout
-    running.stdin.write("tr '\\0' ' ' </proc/1/cmdline; ls /proc/1/root/app; id -u; echo end\n")
-    running.stdin.flush()
+    ask = "tr '\\0' ' ' </proc/1/cmdline; ls /proc/1/root/app; id -u; echo end\n"
     told = ""
-    for line in running.stdout:
-        told += line
-        if line == "end\n":
-            break
-    end(running)
+    with started(service, "k8s-shell") as running:
+        assert running.stdin
+        assert running.stdout
+        running.stdin.write(ask)
+        running.stdin.flush()
+        for line in running.stdout:
+            told += line
+            if line == "end\n":
+                break
     assert "gunicorn -c python:fastapi_k8s.server" in told
     assert "healthcheck.py" in told
     assert "10001" in told
@@ -122,11 +122,8 @@ def bare(service: Place) -> Iterator[Place]:
     service.build("first")
     namespace = f"{service.image}-bare"
     kubectl = Kubectl(service.kubectl.context, namespace)
-    (container,) = service.kubectl.get("deployment", "api")["spec"]["template"]["spec"][
-        "containers"
-    ]
-    manifest = service.checkout / "k8s.yaml"
-    kubectl("apply", "--filename=-", given=render(namespace, container["image"], manifest))
+    manifest = render(namespace, image_of(service.kubectl), service.checkout / "k8s.yaml")
+    kubectl("apply", "--filename=-", given=manifest)
     yield replace(service, kubectl=kubectl)
     kubectl("delete", "namespace", namespace, "--ignore-not-found", "--timeout=120s")
 
@@ -155,7 +152,7 @@ def test_from_the_manifest_alone_to_a_service_and_to_nothing_again(bare: Place) 
 
 
 def events(place: Place) -> str:
-    found = place.kubectl.get("events")["items"]
+    found = place.kubectl.items("events")
     return "\n".join(event.get("message", "") for event in found)
 
 
@@ -166,3 +163,16 @@ def test_a_namespace_of_somebody_else_is_left_alone(service: Place, target: str)
     assert made.returncode != 0
     assert f"is not {NAME}'s" in made.stderr
     assert other.kubectl.get("pod", "client")
+
+
+@pytest.mark.parametrize("target", ["restart", "rollback", "scale", "undeploy"])
+def test_a_deployment_of_somebody_else_is_left_alone(service: Place, target: str) -> None:
+    """One that is called `api` too."""
+    client = service.client
+    if client.get("deployment", "api") is None:
+        client("create", "deployment", "api", "--image=nothing", "--replicas=0")
+    before = client.get("deployment", "api")["metadata"]["generation"]
+    made = replace(service, kubectl=client).make(target, "N=1")
+    assert made.returncode != 0
+    assert "Nothing is deployed" in made.stderr
+    assert client.get("deployment", "api")["metadata"]["generation"] == before

@@ -13,7 +13,8 @@ import pytest
 
 from cluster import images, local
 from cluster.kubectl import ClusterError, Kubectl
-from cluster.rollout import not_on_the_node, prove
+from cluster.rollout import not_on_the_node, prove, wait
+from cluster.secret import create_secret
 
 PROJECT = Path(__file__).parents[2]
 IMAGE = "fastapi-k8s:0123456789ab"
@@ -330,14 +331,115 @@ def test_nothing_is_proved_by_no_pod(tools: Tools) -> None:
         prove(KIND, IMAGE, {digest("d")})
 
 
+def deployment(image: str, part_of: str = "fastapi-k8s") -> dict[str, Any]:
+    """What of `kubectl get deployment api --output=json` the tools go by."""
+    return {
+        "metadata": {"labels": {"app.kubernetes.io/part-of": part_of}},
+        "spec": {"template": {"spec": {"containers": [{"name": "api", "image": image}]}}},
+    }
+
+
+def test_no_pods_at_all_are_no_surprise(tools: Tools) -> None:
+    tools.answer("kubectl", {"get pods": as_list([])})
+    assert KIND.pods() == []
+
+
+@pytest.mark.parametrize("found", ["", json.dumps(deployment(IMAGE, "another"))])
+def test_what_is_not_there_or_not_ours_is_not_touched(tools: Tools, found: str) -> None:
+    tools.answer("kubectl", {"get deployment": found})
+    with pytest.raises(ClusterError, match="Nothing is deployed on kind-demo in fastapi-k8s"):
+        KIND.deployed()
+
+
+def test_a_wait_goes_on_over_a_moment_without_the_api_server(tools: Tools) -> None:
+    attempts = iter(["refused", "not yet", "done"])
+
+    def done(_: Kubectl) -> bool:
+        attempt = next(attempts)
+        if attempt == "refused":
+            raise ClusterError(attempt)
+        return attempt == "done"
+
+    answers = {"get deployment": json.dumps(deployment(IMAGE)), "get pods": as_list([])}
+    tools.answer("kubectl", answers)
+    wait(KIND, "It", done, 30)
+    assert next(attempts, None) is None
+
+
+def test_a_wait_that_ends_says_what_keeps_pods_from_being_made(
+    tools: Tools, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quota = 'pods "api-1" is forbidden: exceeded quota: team'
+    event = {"involvedObject": {"kind": "ReplicaSet", "name": "api-1"}, "message": quota}
+    answers = {
+        "get deployment": json.dumps(deployment(IMAGE)),
+        "get pods": as_list([]),
+        "get events": as_list([event]),
+    }
+    tools.answer("kubectl", answers)
+    with pytest.raises(ClusterError, match=r"The rollout: not in 0 s\. TIMEOUT= gives more time\."):
+        wait(KIND, "The rollout", lambda _: False, 0)
+    assert f"--- ReplicaSet api-1: {quota}" in capsys.readouterr().err
+
+
+CLAIM = {"metadata": {"creationTimestamp": "2026-11-21T07:00:00Z"}}
+FIRST, LATER = "2026-11-21T07:00:02Z", "2026-11-21T09:00:00Z"
+CREATING = [{"restartCount": 0, "state": {"waiting": {"reason": "ContainerCreating"}}}]
+CRASHING = [{"restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]
+
+
+@pytest.mark.parametrize(
+    ("created", "statuses", "made"),
+    [
+        (FIRST, [], True),
+        (FIRST, CREATING, True),
+        (FIRST, CRASHING, False),
+        (LATER, CREATING, False),
+    ],
+)
+def test_a_new_password_is_made_only_if_postgresql_never_had_one(
+    tools: Tools, created: str, statuses: list[Any], made: bool
+) -> None:
+    pod = {
+        "metadata": {"creationTimestamp": created},
+        "status": {"containerStatuses": statuses},
+    }
+    answers = {
+        "get secret": "",
+        "get pvc": json.dumps(CLAIM),
+        "get pod": json.dumps(pod),
+        "create --filename=-": "",
+    }
+    tools.answer("kubectl", answers)
+    if made:
+        create_secret(KIND)
+    else:
+        with pytest.raises(ClusterError, match="its password is gone"):
+            create_secret(KIND)
+    assert any(" create " in call for call in tools.called()) is made
+
+
+def test_no_password_is_made_for_data_that_have_one_and_no_pod(tools: Tools) -> None:
+    """As after `make undeploy`, if the Secret was removed too."""
+    answers = {"get secret": "", "get pvc": json.dumps(CLAIM), "get pod": ""}
+    tools.answer("kubectl", answers)
+    with pytest.raises(ClusterError, match="its password is gone"):
+        create_secret(KIND)
+
+
+def test_an_image_that_cannot_be_saved_cannot_be_proved(tools: Tools) -> None:
+    tools.add("docker", f'case $1 in save) exit 1 ;; *) echo "{digest("b")}" ;; esac')
+    with pytest.raises(ClusterError, match=f"docker save {IMAGE} failed"):
+        images.digests(IMAGE)
+
+
 @pytest.mark.parametrize(("wanted", "found"), [(IMAGE, True), ("fastapi-k8s:later", False)])
 def test_an_image_that_no_node_has_is_told_at_once_if_it_is_the_newest(
     tools: Tools, wanted: str, found: bool
 ) -> None:
     """A pod that is left over from an earlier attempt does not count."""
-    template = {"spec": {"containers": [{"image": wanted}]}}
     answers = {
-        "get deployment": json.dumps({"spec": {"template": template}}),
+        "get deployment": json.dumps(deployment(wanted)),
         "get pods": as_list([pod("", ready=False, waiting="ErrImageNeverPull")]),
     }
     tools.answer("kubectl", answers)

@@ -40,15 +40,15 @@ def test_the_readme_lists_the_routes_of_the_service(make_settings: MakeSettings)
 
 def test_the_readme_names_make_targets_that_exist() -> None:
     makefile = (PROJECT / "Makefile").read_text()
-    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
-    named = set(re.findall(r"`make ([a-z-]+)", (PROJECT / "README.md").read_text()))
+    targets = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z0-9-]+)", (PROJECT / "README.md").read_text()))
     assert named <= targets
 
 
 def test_every_make_target_has_a_line_of_help() -> None:
     makefile = (PROJECT / "Makefile").read_text()
-    declared = set(re.findall(r"^\.PHONY: ([a-z-]+)$", makefile, re.MULTILINE))
-    helped = set(re.findall(r"^([a-z-]+):.*## \S", makefile, re.MULTILINE))
+    declared = set(re.findall(r"^\.PHONY: ([a-z0-9-]+)$", makefile, re.MULTILINE))
+    helped = set(re.findall(r"^([a-z0-9-]+):.*## \S", makefile, re.MULTILINE))
     assert declared == helped
 
 
