@@ -57,6 +57,9 @@ def deploy(options: Options) -> None:
     print(kubectl("apply", "--filename=-", given=namespace), end="")
     create_secret(kubectl)
     print(kubectl("apply", "--filename=-", given="\n---\n".join(rest)), end="")
+    least = kubectl.deployed("hpa")["spec"]["minReplicas"]
+    if kubectl.deployed()["spec"]["replicas"] < least:  # from 0 the autoscaler would not begin
+        kubectl("scale", "deployment/api", f"--replicas={least}")
     _wait(options)
     _prove(options, image)
     print(f"In the cluster the API is http://api.{kubectl.namespace}, and from here:")
@@ -130,10 +133,12 @@ def logs(options: Options) -> None:
 def forward(options: Options) -> None:
     """Bring the service to a port of this machine."""
     port = os.environ.get("PORT") or "8000"
-    if not port.isdecimal():
-        raise ClusterError(f"PORT must be a number, not '{port}'.")
+    if not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise ClusterError(f"PORT must be a number from 1 to 65535, not '{port}'.")
     options.kubectl.deployed()
-    sys.exit(options.kubectl.show("port-forward", "service/api", f"{port}:http"))
+    sys.exit(
+        options.kubectl.show("port-forward", "--address=127.0.0.1", "service/api", f"{port}:http")
+    )
 
 
 def shell(options: Options) -> None:

@@ -9,13 +9,15 @@ from typing import Any
 from .kubectl import PART_OF, ClusterError, Kubectl
 
 LOG_LINES = 15
+PATIENCE = 20.0
+"""Seconds that a node may take to look again for an image that it has just been given."""
 OPTIONAL = ("statefulset/db", "deployment/redis")
 """What a service on servers from elsewhere does without."""
 
 
 def wait(kubectl: Kubectl, what: str, done: Callable[[Kubectl], bool], limit: float) -> None:
     """Wait for `done`, `limit` s at most. Raises ClusterError, after printing what the pods say."""
-    deadline = monotonic() + limit
+    began = monotonic()
     while True:
         try:
             if done(kubectl):
@@ -23,7 +25,7 @@ def wait(kubectl: Kubectl, what: str, done: Callable[[Kubectl], bool], limit: fl
             missing, trouble = not_on_the_node(kubectl), f"{what}: not in {limit:g} s."
         except ClusterError as error:  # the API server may be back in a moment
             missing, trouble = "", str(error)
-        if missing or monotonic() > deadline:
+        if monotonic() > began + min(limit, PATIENCE if missing else limit):
             _print_symptoms(kubectl)
             raise ClusterError(missing or f"{trouble} TIMEOUT= gives more time.")
         sleep(0.5)
@@ -113,19 +115,30 @@ def _print_symptoms(kubectl: Kubectl) -> None:
 
 def _symptoms(kubectl: Kubectl) -> Iterator[str]:
     """Events and last log lines of the pods that are not ready, and what keeps pods from being."""
-    for event in kubectl.items("events", "--field-selector=type=Warning,involvedObject.kind!=Pod"):
-        about = event["involvedObject"]
-        yield f"--- {about['kind']} {about['name']}: {event.get('message')}"
+    others = "type=Warning,involvedObject.kind!=Pod,involvedObject.kind!=HorizontalPodAutoscaler"
+    yield from _events(kubectl, others)
     for pod in kubectl.items("pods", f"--selector={PART_OF}"):
         if is_ready(pod):
             continue
         name = pod["metadata"]["name"]
         yield f"--- Pod {name}: {pod['status']['phase']}"
-        for event in kubectl.items("events", f"--field-selector=involvedObject.name={name}"):
-            yield f"{event.get('type')} {event.get('reason')}: {event.get('message')}"
+        yield from _events(kubectl, f"involvedObject.name={name}")
         for status in _statuses(pod):
+            for state in (status["state"], status.get("lastState", {})):
+                if ended := state.get("terminated"):
+                    yield f"{status['name']} ended: {ended.get('reason')}, code {ended['exitCode']}"
             if status["restartCount"] or "waiting" not in status["state"]:
                 yield from _last_lines(kubectl, name, status["name"])
+
+
+def _events(kubectl: Kubectl, fields: str) -> Iterator[str]:
+    """The last event of each reason and object."""
+    last = {}
+    for event in kubectl.items("events", f"--field-selector={fields}"):
+        about = event["involvedObject"]
+        what = f"{event.get('type')} {event.get('reason')} ({about['kind']} {about['name']})"
+        last[what] = event.get("message")
+    yield from (f"{what}: {message}" for what, message in last.items())
 
 
 def _last_lines(kubectl: Kubectl, pod: str, container: str) -> list[str]:

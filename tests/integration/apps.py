@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
@@ -22,3 +24,15 @@ def with_probes() -> FastAPI:
         return "done"
 
     return app
+
+
+def failing() -> FastAPI:
+    """An application that does not start."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if app.routes:
+            raise RuntimeError("no start")
+        yield
+
+    return FastAPI(lifespan=lifespan)

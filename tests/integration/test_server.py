@@ -128,6 +128,24 @@ async def test_every_line_of_output_is_json_on_stdout_without_a_secret(
     assert not any(secret in output for secret in secrets)
 
 
+async def test_what_uvicorn_logs_is_json_on_stdout_too(environment: dict[str, str]) -> None:
+    """Its traceback of a start that fails, here."""
+    command = [
+        "-m",
+        "gunicorn",
+        "-c",
+        f"python:{server.__name__}",
+        "tests.integration.apps:failing()",
+    ]
+    done = subprocess.run(
+        [sys.executable, *command], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert done.stderr == ""
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [1 for line in lines if "RuntimeError: no start" in line["message"]] == [1]
+
+
 async def test_a_request_in_flight_at_sigterm_is_answered(environment: dict[str, str]) -> None:
     with running(environment, PROBES) as gunicorn:
         process = subprocess.Popen(

@@ -370,16 +370,40 @@ def test_a_wait_that_ends_says_what_keeps_pods_from_being_made(
     tools: Tools, capsys: pytest.CaptureFixture[str]
 ) -> None:
     quota = 'pods "api-1" is forbidden: exceeded quota: team'
-    event = {"involvedObject": {"kind": "ReplicaSet", "name": "api-1"}, "message": quota}
+    event = {
+        "involvedObject": {"kind": "ReplicaSet", "name": "api-1"},
+        "message": quota,
+        "reason": "FailedCreate",
+        "type": "Warning",
+    }
     answers = {
         "get deployment": json.dumps(deployment(IMAGE)),
         "get pods": as_list([]),
-        "get events": as_list([event]),
+        "get events": as_list([event, event]),
     }
     tools.answer("kubectl", answers)
     with pytest.raises(ClusterError, match=r"The rollout: not in 0 s\. TIMEOUT= gives more time\."):
         wait(KIND, "The rollout", lambda _: False, 0)
-    assert f"--- ReplicaSet api-1: {quota}" in capsys.readouterr().err
+    assert capsys.readouterr().err.count(f"Warning FailedCreate (ReplicaSet api-1): {quota}") == 1
+
+
+def test_a_wait_that_ends_says_how_a_container_ended(
+    tools: Tools, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An end by the memory limit leaves nothing in the log."""
+    found = pod(digest("d"), ready=False, waiting="CrashLoopBackOff")
+    found["status"]["phase"] = "Pending"
+    (status,) = found["status"]["containerStatuses"]
+    status["lastState"] = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+    answers = {
+        "get deployment": json.dumps(deployment(IMAGE)),
+        "get pods": as_list([found]),
+        "get events": as_list([]),
+    }
+    tools.answer("kubectl", answers)
+    with pytest.raises(ClusterError):
+        wait(KIND, "The rollout", lambda _: False, 0)
+    assert "api ended: OOMKilled, code 137" in capsys.readouterr().err
 
 
 CLAIM = {"metadata": {"creationTimestamp": "2026-11-21T07:00:00Z"}}

@@ -41,8 +41,8 @@ class LineFormatter(logging.Formatter):
         return encode(line)
 
 
-# Servers bring handlers of their own; without them everything goes to the root's.
-PROPAGATE = {"handlers": [], "propagate": True}
+# Not by way of the root: Uvicorn's worker takes Gunicorn's handlers over, and does not propagate.
+SERVER = {"handlers": ["stdout"], "propagate": False}
 STDOUT = {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stdout"}
 CONFIG: dict[str, Any] = {
     "version": 1,
@@ -51,7 +51,7 @@ CONFIG: dict[str, Any] = {
     "handlers": {"stdout": STDOUT},
     "root": {"level": "INFO", "handlers": ["stdout"]},
     "loggers": {
-        **dict.fromkeys(("gunicorn.error", "uvicorn", "uvicorn.error"), PROPAGATE),
+        **dict.fromkeys(("gunicorn.error", "uvicorn", "uvicorn.error"), SERVER),
         "alembic": {"level": "WARNING"},
     },
 }
