@@ -56,6 +56,8 @@ def deploy(options: Options) -> None:
     namespace, *rest = manifest.render(kubectl.namespace, image).split("\n---\n")
     print(kubectl("apply", "--filename=-", given=namespace), end="")
     create_secret(kubectl)
+    if kubectl.get("deployment", "api"):
+        _leave_what_failed(kubectl)
     print(kubectl("apply", "--filename=-", given="\n---\n".join(rest)), end="")
     least = kubectl.deployed("hpa")["spec"]["minReplicas"]
     if kubectl.deployed()["spec"]["replicas"] < least:  # from 0 the autoscaler would not begin
@@ -72,8 +74,7 @@ def restart(options: Options) -> None:
     image = images.tagged_by_content(options.image)
     before = image_of(kubectl)
     local.load(kubectl, image, options.load)
-    if under_way(kubectl):  # or a later rollback would lead to what has just failed
-        kubectl("rollout", "undo", "deployment/api")
+    _leave_what_failed(kubectl)
     if image == image_of(kubectl):
         kubectl("rollout", "restart", "deployment/api")
     else:
@@ -187,6 +188,12 @@ def _wait(options: Options) -> None:
 def _prove(options: Options, image: str) -> None:
     number = prove(options.kubectl, image, images.digests(image))
     print(f"{number} pods run {image}")
+
+
+def _leave_what_failed(kubectl: Kubectl) -> None:
+    """Undo a rollout that has not ended, or a later rollback would lead to it."""
+    if under_way(kubectl):
+        kubectl("rollout", "undo", "deployment/api")
 
 
 def _refuse_foreign_namespace(kubectl: Kubectl) -> None:

@@ -69,7 +69,8 @@ def test_an_image_that_does_not_start_never_takes_the_old_pods_out(service: Plac
     assert service.commits() == before
 
 
-def test_after_a_failed_restart_the_next_one_can_be_rolled_back(service: Place) -> None:
+@pytest.mark.parametrize("target", ["restart", "deploy"])
+def test_what_follows_a_failed_restart_can_be_rolled_back(service: Place, target: str) -> None:
     """To what ran before both of them, and not to what failed."""
     service.build("good")
     service.done("restart")
@@ -78,7 +79,7 @@ def test_after_a_failed_restart_the_next_one_can_be_rolled_back(service: Place) 
         service.build("failed")
     assert service.make("restart", "TIMEOUT=10").returncode != 0
     service.build("mended")
-    service.done("restart")
+    service.done(target)
     assert service.commits() == {"mended"}
     service.done("rollback")
     assert service.commits() == {"good"}
