@@ -52,7 +52,7 @@ def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kubectl:
         "spec": {"providerID": f"kind://docker/test/{NODE}"},
         "status": {"nodeInfo": {"containerRuntimeVersion": "containerd://2.1.1"}},
     }
-    monkeypatch.setattr(Kubectl, "get", lambda *_: {"items": [found]})
+    monkeypatch.setattr(Kubectl, "items", lambda *_: [found])
     return Kubectl("kind-test", "any")
 
 
