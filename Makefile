@@ -46,6 +46,7 @@ test-container: .venv ## Run the tests of the image and the Compose stack, which
 
 .PHONY: test-cluster
 test-cluster: .docker .venv ## Run the tests on a real cluster, in namespaces of their own (CONTEXT=kind-kind LOAD=)
+	$(if $(CONTEXT),,$(error Name the cluster: make test-cluster CONTEXT=kind-kind))
 	@CONTEXT="$(CONTEXT)" $(RUN) pytest --timeout 900 tests/cluster
 
 .PHONY: lint
@@ -74,6 +75,7 @@ bench-image: .docker .venv ## Measure the image's size, its builds and its start
 
 .PHONY: bench-restart
 bench-restart: .docker .venv ## Count what restarts under load lose, with the drain and without (CONTEXT=kind-kind LOAD=)
+	$(if $(CONTEXT),,$(error Name the cluster: make bench-restart CONTEXT=kind-kind))
 	@CONTEXT="$(CONTEXT)" $(RUN) python -m bench.restart
 
 ##@ Image

@@ -10,7 +10,7 @@ from fastapi_k8s import NAME
 
 from . import images, local, manifest
 from .kubectl import PART_OF, ClusterError, Kubectl, is_ours
-from .rollout import image_of, is_ready, prove, running, under_way, wait, whole
+from .rollout import image_of, is_ready, prove, running, under_way, wait
 from .secret import create_secret
 
 REMOVED = "deployment,statefulset,hpa,pdb,service,networkpolicy,configmap,serviceaccount"
@@ -35,7 +35,8 @@ class Options:
             local.choose_context(os.environ.get("CONTEXT", "")),
             os.environ.get("NAMESPACE") or NAME,
         )
-        kubectl("version", "--request-timeout=10s")  # or each wait would end by its own limit
+        # A cluster that does not answer is told now, and not when a wait's limit is over.
+        kubectl("version", "--request-timeout=10s")
         image = os.environ.get("NAME") or NAME
         return cls(kubectl, image, os.environ.get("LOAD", ""), float(timeout))
 
@@ -51,7 +52,7 @@ def deploy(options: Options) -> None:
     kubectl = options.kubectl
     image = images.tagged_by_content(options.image)
     _refuse_foreign_namespace(kubectl)
-    print(f"{manifest.MANIFEST}: the settings are in ConfigMap {manifest.name_config()}")
+    manifest.name_config()
     local.load(kubectl, image, options.load)
     namespace, *rest = manifest.render(kubectl.namespace, image).split("\n---\n")
     print(kubectl("apply", "--filename=-", given=namespace), end="")
@@ -62,7 +63,7 @@ def deploy(options: Options) -> None:
     least = kubectl.deployed("hpa")["spec"]["minReplicas"]
     if kubectl.deployed()["spec"]["replicas"] < least:  # from 0 the autoscaler would not begin
         kubectl("scale", "deployment/api", f"--replicas={least}")
-    _wait(options)
+    wait(kubectl, options.timeout)
     _prove(options, image)
     print(f"In the cluster the API is http://api.{kubectl.namespace}, and from here:")
     print(f"    make forward{options.again}")
@@ -80,7 +81,7 @@ def restart(options: Options) -> None:
     else:
         kubectl("set", "image", "deployment/api", f"migrate={image}", f"api={image}")
     print(f"{before} -> {image}")
-    _wait(options)
+    wait(kubectl, options.timeout)
     _prove(options, image)
 
 
@@ -91,7 +92,7 @@ def rollback(options: Options) -> None:
     kubectl("rollout", "undo", "deployment/api")
     image = image_of(kubectl)
     print(f"{before} -> {image}")
-    _wait(options)
+    wait(kubectl, options.timeout)
     print(f"{len(running(kubectl, image))} pods run {image}")
 
 
@@ -111,7 +112,7 @@ def scale(options: Options) -> None:
     measured = any(c["type"] == "ScalingActive" and c["status"] == "True" for c in conditions)
     if not measured:  # without metrics it takes no pod away
         kubectl("scale", "deployment/api", f"--replicas={number}")
-    _wait(options)
+    wait(kubectl, options.timeout)
     print(f"{len(kubectl.pods())} pods, and at least {number} from now on")
 
 
@@ -179,10 +180,6 @@ def destroy(options: Options) -> None:
         raise ClusterError("Nothing was removed.")
     kubectl("delete", "namespace", kubectl.namespace, f"--timeout={options.timeout:g}s")
     print("Removed.")
-
-
-def _wait(options: Options) -> None:
-    wait(options.kubectl, "The rollout", whole, options.timeout)
 
 
 def _prove(options: Options, image: str) -> None:

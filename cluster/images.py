@@ -17,7 +17,7 @@ def tagged_by_content(name: str) -> str:
     except ClusterError as error:
         raise ClusterError(f"There is no image {name}:latest yet: make docker-build") from error
     tag = f"{name}:{found.removeprefix('sha256:')[:12]}"
-    run("docker", "tag", found.strip(), tag)
+    run("docker", "tag", found.strip(), tag)  # it may come from Compose or a plain docker build
     return tag
 
 

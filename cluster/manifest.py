@@ -23,13 +23,14 @@ def config_name(old: str, data: Mapping[str, str]) -> str:
 
 
 def name_config(manifest: Path = MANIFEST) -> str:
-    """Name the manifest's ConfigMap by its data, wherever the name stands. The name."""
+    """Name the manifest's ConfigMap by its data, wherever the name stands, and tell the name."""
     text = manifest.read_text(encoding="utf-8")
     (config,) = (each for each in yaml.safe_load_all(text) if each["kind"] == "ConfigMap")
     old = config["metadata"]["name"]
     new = config_name(old, config["data"])
     if new != old:
         manifest.write_text(text.replace(old, new), encoding="utf-8")
+    print(f"{manifest.name}: the settings are in ConfigMap {new}")
     return new
 
 
@@ -48,4 +49,4 @@ def render(namespace: str, image: str, manifest: Path = MANIFEST) -> str:
 
 
 if __name__ == "__main__":
-    print(name_config())
+    name_config()

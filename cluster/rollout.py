@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from time import monotonic, sleep
 from typing import Any
 
@@ -15,14 +15,17 @@ OPTIONAL = ("statefulset/db", "deployment/redis")
 """What a service on servers from elsewhere does without."""
 
 
-def wait(kubectl: Kubectl, what: str, done: Callable[[Kubectl], bool], limit: float) -> None:
-    """Wait for `done`, `limit` s at most. Raises ClusterError, after printing what the pods say."""
+def wait(kubectl: Kubectl, limit: float) -> None:
+    """Wait for a whole deployment, `limit` s at most.
+
+    Raises ClusterError, after printing what the pods say.
+    """
     began = monotonic()
     while True:
         try:
-            if done(kubectl):
+            if whole(kubectl):
                 return
-            missing, trouble = not_on_the_node(kubectl), f"{what}: not in {limit:g} s."
+            missing, trouble = not_on_the_node(kubectl), f"The rollout: not in {limit:g} s."
         except ClusterError as error:  # the API server may be back in a moment
             missing, trouble = "", str(error)
         if monotonic() > began + min(limit, PATIENCE if missing else limit):
@@ -46,10 +49,9 @@ def rolled_out(kubectl: Kubectl, workload: str) -> bool:
     if found is None:
         return workload in OPTIONAL
     wanted, status = found["spec"]["replicas"], found["status"]
-    counts = {status.get(f"{state}eplicas", 0) for state in ("r", "updatedR", "readyR")}
-    return (
-        counts == {wanted} and status.get("observedGeneration") == found["metadata"]["generation"]
-    )
+    counts = {status.get(name, 0) for name in ("replicas", "updatedReplicas", "readyReplicas")}
+    seen = status.get("observedGeneration") == found["metadata"]["generation"]
+    return seen and counts == {wanted}
 
 
 def under_way(kubectl: Kubectl) -> bool:

@@ -190,9 +190,9 @@ class Place:
         names = [each["metadata"]["name"] for each in self.kubectl.items("namespaces")]
         if ours := [name for name in names if name.startswith(self.image)]:
             self.kubectl("delete", "namespace", *ours, "--timeout=120s")
-        listing = ["docker", "image", "ls", "--quiet", f"--filter=reference={self.image}"]
-        if made := output(listing).split():
-            output(["docker", "image", "rm", "--force", *dict.fromkeys(made)])
+        tags = "--format={{.Repository}}:{{.Tag}}"  # by its id, it would go under other names too
+        if made := output(["docker", "image", "ls", tags, self.image]).split():
+            output(["docker", "image", "rm", *made])
 
     @contextmanager
     def load(

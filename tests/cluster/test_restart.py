@@ -100,7 +100,7 @@ def test_a_pod_that_is_not_ready_gets_no_request(service: Place) -> None:
     assert not any("unready" in answer for answer in seen.answers)
 
 
-def test_an_image_that_is_not_on_the_node_is_told_at_once(service: Place) -> None:
+def test_an_image_that_is_not_on_the_node_fails_the_restart_and_is_named(service: Place) -> None:
     runtimes = [each["status"]["nodeInfo"] for each in service.kubectl.items("nodes")]
     if any(each["containerRuntimeVersion"].startswith("docker://") for each in runtimes):
         pytest.skip("a node may use the Docker engine's own images")

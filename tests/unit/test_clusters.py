@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from cluster import images, local
+from cluster import images, local, rollout
 from cluster.kubectl import ClusterError, Kubectl
-from cluster.rollout import not_on_the_node, prove, wait
+from cluster.rollout import not_on_the_node, prove
 from cluster.secret import create_secret
 
 PROJECT = Path(__file__).parents[2]
@@ -351,10 +351,12 @@ def test_what_is_not_there_or_not_ours_is_not_touched(tools: Tools, found: str) 
         KIND.deployed()
 
 
-def test_a_wait_goes_on_over_a_moment_without_the_api_server(tools: Tools) -> None:
+def test_a_wait_goes_on_over_a_moment_without_the_api_server(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
     attempts = iter(["refused", "not yet", "done"])
 
-    def done(_: Kubectl) -> bool:
+    def whole(_: Kubectl) -> bool:
         attempt = next(attempts)
         if attempt == "refused":
             raise ClusterError(attempt)
@@ -362,7 +364,8 @@ def test_a_wait_goes_on_over_a_moment_without_the_api_server(tools: Tools) -> No
 
     answers = {"get deployment": json.dumps(deployment(IMAGE)), "get pods": as_list([])}
     tools.answer("kubectl", answers)
-    wait(KIND, "It", done, 30)
+    monkeypatch.setattr(rollout, "whole", whole)
+    rollout.wait(KIND, 30)
     assert next(attempts, None) is None
 
 
@@ -377,13 +380,14 @@ def test_a_wait_that_ends_says_what_keeps_pods_from_being_made(
         "type": "Warning",
     }
     answers = {
+        "get hpa": "",
         "get deployment": json.dumps(deployment(IMAGE)),
         "get pods": as_list([]),
         "get events": as_list([event, event]),
     }
     tools.answer("kubectl", answers)
     with pytest.raises(ClusterError, match=r"The rollout: not in 0 s\. TIMEOUT= gives more time\."):
-        wait(KIND, "The rollout", lambda _: False, 0)
+        rollout.wait(KIND, 0)
     assert capsys.readouterr().err.count(f"Warning FailedCreate (ReplicaSet api-1): {quota}") == 1
 
 
@@ -396,13 +400,14 @@ def test_a_wait_that_ends_says_how_a_container_ended(
     (status,) = found["status"]["containerStatuses"]
     status["lastState"] = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
     answers = {
+        "get hpa": json.dumps({"spec": {"minReplicas": 2}}),
         "get deployment": json.dumps(deployment(IMAGE)),
         "get pods": as_list([found]),
         "get events": as_list([]),
     }
     tools.answer("kubectl", answers)
     with pytest.raises(ClusterError):
-        wait(KIND, "The rollout", lambda _: False, 0)
+        rollout.wait(KIND, 0)
     assert "api ended: OOMKilled, code 137" in capsys.readouterr().err
 
 
@@ -458,7 +463,7 @@ def test_an_image_that_cannot_be_saved_cannot_be_proved(tools: Tools) -> None:
 
 
 @pytest.mark.parametrize(("wanted", "found"), [(IMAGE, True), ("fastapi-k8s:later", False)])
-def test_an_image_that_no_node_has_is_told_at_once_if_it_is_the_newest(
+def test_an_image_that_no_node_has_is_told_if_it_is_the_newest(
     tools: Tools, wanted: str, found: bool
 ) -> None:
     """A pod that is left over from an earlier attempt does not count."""
