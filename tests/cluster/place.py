@@ -14,7 +14,7 @@ from cluster.kubectl import Kubectl
 from cluster.rollout import image_of
 from fastapi_k8s import NAME
 from tests import load
-from tests.container.conftest import PROJECT, copy_checkout, inherited, output
+from tests.checkout import PROJECT, copy_checkout, inherited, output
 
 CLIENTS, PAUSE = 60, 0.04
 """At most 1,500 requests/s; about half of that on two cores that run the cluster too."""

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import yaml
 
+from tests.checkout import PROJECT
 from tests.cluster.place import Place
-from tests.container.conftest import PROJECT
 
 
 def test_the_overlay_for_a_real_cluster_is_accepted_and_leaves_postgresql_out(

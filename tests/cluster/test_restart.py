@@ -9,8 +9,8 @@ import pytest
 
 from cluster.rollout import is_ready
 from dev.servers import wait_until
+from tests.checkout import output
 from tests.cluster.place import Place
-from tests.container.conftest import output
 
 RESTARTS, REQUESTS = 5, 100_000
 

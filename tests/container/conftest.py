@@ -21,8 +21,8 @@ from python_on_whales.exceptions import DockerException
 
 from dev.servers import wait_until
 from fastapi_k8s import NAME
+from tests.checkout import copy_checkout, output
 
-PROJECT = Path(__file__).parents[2]
 POSTGRES, REDIS = "postgres:18-alpine", "redis:8-alpine"
 PASSWORD = uuid4().hex
 RUN = f"{NAME}-test-{uuid4().hex[:12]}"
@@ -91,16 +91,6 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy_checkout(tmp_path_factory.mktemp("checkout"))
 
 
-def copy_checkout(target: Path) -> Path:
-    """Copy the files that git tracks, or would, to `target`."""
-    listed = output(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=PROJECT)
-    for name in filter(None, listed.split("\0")):
-        if (PROJECT / name).exists():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(PROJECT / name, target / name)
-    return target
-
-
 @pytest.fixture(scope="session")
 def image(docker: DockerClient, checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The production image. Parallel processes wait for each other, and share the layers."""
@@ -158,18 +148,6 @@ def redis_container(docker: DockerClient, network: str, name: str) -> Iterator[C
         yield container
     finally:
         container.remove(force=True, volumes=True)
-
-
-def inherited() -> dict[str, str]:
-    """Of this process' environment what Docker needs, and none of the developer's settings."""
-    kept = ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CONTEXT")
-    return {name: os.environ[name] for name in kept if name in os.environ}
-
-
-def output(command: list[str], **options: Any) -> str:
-    """What a program prints on standard output."""
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, **options)
-    return str(done.stdout)
 
 
 def succeeds(container: Container, command: list[str]) -> bool:

@@ -14,7 +14,8 @@ from python_on_whales import DockerClient
 
 from dev.servers import free_port, wait_until
 from fastapi_k8s import NAME
-from tests.container.conftest import PASSWORD, answers, copy_checkout, inherited, output
+from tests.checkout import copy_checkout, inherited, output
+from tests.container.conftest import PASSWORD, answers
 
 
 @dataclass

@@ -16,7 +16,8 @@ import pytest
 from python_on_whales import DockerClient
 
 from fastapi_k8s import NAME
-from tests.container.conftest import LABELS, RUN, Serve, output
+from tests.checkout import output
+from tests.container.conftest import LABELS, RUN, Serve
 
 SITE = "app/.venv/lib/python3.14/site-packages"
 

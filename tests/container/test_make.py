@@ -13,16 +13,8 @@ import pytest
 from python_on_whales import DockerClient
 
 from dev.servers import free_port, wait_until
-from tests.container.conftest import (
-    LABELS,
-    PROJECT,
-    RUN,
-    Service,
-    answers,
-    copy_checkout,
-    inherited,
-    output,
-)
+from tests.checkout import PROJECT, copy_checkout, inherited, output
+from tests.container.conftest import LABELS, RUN, Service, answers
 
 OTHER_USER = 4242
 TARGETS = ["docker-build", "docker-run", "docker-shell", "docker-size", "docker-scan", "up", "down"]

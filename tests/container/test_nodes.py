@@ -10,7 +10,8 @@ from python_on_whales import Container, DockerClient
 from cluster import images, local
 from cluster.kubectl import ClusterError, Kubectl
 from dev.servers import wait_until
-from tests.container.conftest import LABELS, PROJECT, RUN, succeeds
+from tests.checkout import PROJECT
+from tests.container.conftest import LABELS, RUN, succeeds
 
 NODE = f"{RUN}-control-plane"
 DOCKERFILE = """FROM python:{version}-slim-trixie

@@ -15,11 +15,11 @@ from python_on_whales import Container, DockerClient
 from dev.servers import wait_until
 from fastapi_k8s import NAME
 from fastapi_k8s.migrations import newest_revision
+from tests.checkout import PROJECT
 from tests.container.conftest import (
     HARDENED,
     LABELS,
     PASSWORD,
-    PROJECT,
     RUN,
     Serve,
     migrate,

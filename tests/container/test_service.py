@@ -5,7 +5,8 @@ import subprocess
 
 import httpx
 
-from tests.container.conftest import PASSWORD, Service, output
+from tests.checkout import output
+from tests.container.conftest import PASSWORD, Service
 
 
 def test_items_are_created_read_replaced_and_deleted(service: Service) -> None:

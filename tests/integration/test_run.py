@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from dev.servers import Postgres, Valkey, free_port, wait_until
+from tests.checkout import PROJECT
 
-PROJECT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 OURS = re.compile(r"VIRTUAL_ENV|COV.*|UV|UV_RUN.*|MAKE.*|MFLAGS|PYTHONPATH|PYTEST.*")
 """Variables of this test run, which a person's shell would not have."""

@@ -1,12 +1,12 @@
 """k8s.yaml as it stands in the checkout."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-PROJECT = Path(__file__).parents[2]
+from tests.checkout import PROJECT
+
 MANIFEST = PROJECT / "k8s.yaml"
 DOCUMENTS: list[Any] = list(yaml.safe_load_all(MANIFEST.read_text()))
 

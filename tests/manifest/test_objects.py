@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from kubernetes_validate.utils import latest_version, validate
 
-from tests.manifest.conftest import DOCUMENTS, PROJECT, find, pods
+from tests.checkout import PROJECT
+from tests.manifest.conftest import DOCUMENTS, find, pods
 
 OLDEST = "1.35"
 """The oldest release of Kubernetes that is maintained (https://kubernetes.io/releases/)."""

@@ -7,8 +7,9 @@ import pytest
 
 from fastapi_k8s.main import create_app
 from fastapi_k8s.server import Worker
+from tests.checkout import PROJECT
 from tests.conftest import MakeSettings
-from tests.manifest.conftest import PROJECT, containers, find, pods
+from tests.manifest.conftest import containers, find, pods
 
 LAST_ANSWERS = 1.0
 """Seconds: twice the half second in docs/decisions/0009-drain-in-the-worker.md."""

@@ -9,7 +9,8 @@ import pytest
 from cluster.manifest import config_name, name_config
 from cluster.secret import contents
 from fastapi_k8s.settings import Settings
-from tests.manifest.conftest import DOCUMENTS, MANIFEST, PROJECT, find, pods
+from tests.checkout import PROJECT
+from tests.manifest.conftest import DOCUMENTS, MANIFEST, find, pods
 
 PASSWORD = "0123456789abcdef"
 RESERVED = 3

@@ -15,8 +15,8 @@ from cluster import images, local, rollout
 from cluster.kubectl import ClusterError, Kubectl
 from cluster.rollout import not_on_the_node, prove
 from cluster.secret import create_secret
+from tests.checkout import PROJECT
 
-PROJECT = Path(__file__).parents[2]
 IMAGE = "fastapi-k8s:0123456789ab"
 EXEC = ("docker", "exec", "--interactive")
 K3S = {"node.kubernetes.io/instance-type": "k3s"}

@@ -8,9 +8,9 @@ from pydantic import SecretStr
 
 from fastapi_k8s.main import create_app
 from fastapi_k8s.settings import Settings
+from tests.checkout import PROJECT
 from tests.conftest import MakeSettings
 
-PROJECT = Path(__file__).parents[2]
 PAGES = [*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")]
 LINK = re.compile(r"\[[^\]]*\]\(([^)#]+?)(?:#[^)]*)?\)")
 ROW = re.compile(r"^\| `([^`]+)` \| ([^|]+) \|", re.MULTILINE)

@@ -1,9 +1,8 @@
 """The two Dockerfiles go by the same versions."""
 
 import re
-from pathlib import Path
 
-PROJECT = Path(__file__).parents[2]
+from tests.checkout import PROJECT
 
 
 def versions(name: str) -> tuple[set[str], set[str]]:
