@@ -30,7 +30,7 @@ format: .venv ## Mend what can be mended: formatting, order of imports, simple f
 ##@ Check
 .PHONY: test
 test: .venv ## Run every test that this machine can run, with the coverage gate
-	@$(RUN) pytest -n 2 --dist worksteal --cov --cov-report=term
+	@$(RUN) pytest -n 2 --dist worksteal --cov --cov-report=term $(FLAGS)
 
 .PHONY: test-unit
 test-unit: .venv ## Run the tests that need no server, those of k8s.yaml among them
@@ -43,6 +43,10 @@ test-integration: .venv ## Run the tests on real PostgreSQL and Valkey
 .PHONY: test-container
 test-container: .venv ## Run the tests of the image and the Compose stack, which need Docker
 	@$(RUN) pytest -n 2 --dist worksteal tests/container
+
+.PHONY: test-fork
+test-fork: .docker .venv ## Run the tests of a service made from this: renamed, without the example
+	@$(RUN) pytest --timeout 1800 tests/fork
 
 .PHONY: test-cluster
 test-cluster: .docker .venv ## Run the tests on a real cluster, in namespaces of their own (CONTEXT=kind-kind LOAD=)
@@ -203,6 +207,20 @@ undeploy: .venv ## Remove everything but the data and their password
 .PHONY: destroy
 destroy: .venv ## Remove the namespace with its data, after asking
 	@$(CLUSTER) destroy
+
+##@ A service of your own
+.PHONY: rename
+rename: .venv ## Give the service another name, everywhere (NAME=orders)
+	$(if $(filter command,$(origin NAME)),,$(error Say what the service is called: make rename NAME=orders))
+	@$(RUN) python -m fork.rename "$(NAME)"
+	@$(UV) sync --quiet && $(MAKE) format >/dev/null
+
+# example
+.PHONY: remove-example
+remove-example: .venv ## Take the items out: code, migration, tests, measurements, documents
+	@$(RUN) python -m fork.remove_example
+	@$(MAKE) format >/dev/null
+# end example
 
 ##@ Other
 .PHONY: clean

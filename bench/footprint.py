@@ -6,16 +6,15 @@ from time import monotonic
 
 from dev.servers import running
 
-from .data import Data
 from .load import Case
 from .processes import PLAIN, SERVICE, Gunicorn
 
 STARTS, MEMORY_ROUNDS, WORKERS = 9, 3, 4
 
 
-def starts(folder: Path, data: Data) -> tuple[float, float]:
+def starts(folder: Path, url: str) -> tuple[float, float]:
     """Seconds from the command to the first 200: the service's, and the bare application's."""
-    service = Gunicorn(folder / "service", *SERVICE, DATABASE_URL=data.url)
+    service = Gunicorn(folder / "service", *SERVICE, DATABASE_URL=url)
     bare = Gunicorn(folder / "plain", *PLAIN, "--preload", "bench.bare:application()")
     pairs = [(_start(service), _start(bare)) for _ in range(STARTS + 1)]
     ours, its = zip(*pairs[1:], strict=True)  # the first may have compiled bytecode
@@ -28,19 +27,19 @@ def _start(server: Gunicorn) -> float:
         return monotonic() - began
 
 
-def memory(folder: Path, data: Data) -> tuple[float, float]:
+def memory(folder: Path, url: str) -> tuple[float, float]:
     """MiB of WORKERS workers that have served: with preload, and each with imports of its own."""
-    environment = {"DATABASE_URL": data.url, "WEB_CONCURRENCY": str(WORKERS)}
+    environment = {"DATABASE_URL": url, "WEB_CONCURRENCY": str(WORKERS)}
     preloaded = Gunicorn(folder / "preloaded", *SERVICE, **environment)
     separate = Gunicorn(
         folder / "separate", *PLAIN, "fastapi_k8s.main:application()", **environment
     )
-    pairs = [(_memory(preloaded, data), _memory(separate, data)) for _ in range(MEMORY_ROUNDS)]
+    pairs = [(_memory(preloaded), _memory(separate)) for _ in range(MEMORY_ROUNDS)]
     ours, others = zip(*pairs, strict=True)
     return median(ours), median(others)
 
 
-def _memory(server: Gunicorn, data: Data) -> float:
+def _memory(server: Gunicorn) -> float:
     with running(server):
-        Case("memory", server, data.item).measure(2)
+        Case("memory", server, "/version").measure(2)
         return server.memory() / 1024

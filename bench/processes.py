@@ -1,6 +1,7 @@
 """Gunicorn to be measured, on a core of its own. Linux tells what it uses."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from urllib.error import URLError
@@ -65,6 +66,12 @@ class Gunicorn(Server):
     def memory(self) -> int:
         """The proportional set size of the master and its workers, in KiB."""
         return sum(map(_pss, self._processes()))
+
+
+def migrate(url: str, folder: Path) -> None:
+    """Bring the schema of the database at `url` to the newest revision."""
+    command = [str(Path(sys.executable).parent / "fastapi-k8s"), "migrate"]
+    subprocess.run(command, env={"DATABASE_URL": url}, cwd=folder, stdout=sys.stderr, check=True)
 
 
 def _pss(process: int) -> int:

@@ -12,10 +12,10 @@ SHARES = {
     "health": ("`GET /health`", 0.80),
     "add-ons": ("the same from bare FastAPI with the usual add-ons, which log it", None),
     "version": ("`GET /version`, which is logged", None),
-    "bare item": ("an item from bare FastAPI with asyncpg and nothing else", None),
-    "cache off": ("`GET /items/{id}` without a cache", 0.40),
-    "cache hit": ("`GET /items/{id}` from the cache", None),
-    "cache miss": ("`GET /items/{id}`, each of another item, so that none is cached", None),
+    "bare item": ("an item from bare FastAPI with asyncpg and nothing else", None),  # example
+    "cache off": ("`GET /items/{id}` without a cache", 0.40),  # example
+    "cache hit": ("`GET /items/{id}` from the cache", None),  # example
+    "cache miss": ("`GET /items/{id}`, each of another item: a miss", None),  # example
 }
 """What is a share of the bare application's throughput by the name of the case, and its target."""
 

@@ -14,9 +14,9 @@ from tempfile import TemporaryDirectory
 
 from dev.servers import Postgres, ServerError, Valkey, running
 
-from . import data, report
+from . import report
 from .footprint import memory, starts
-from .processes import OTHERS
+from .processes import OTHERS, migrate
 from .throughput import throughput
 
 TOOLS = {"wrk": "wrk", "taskset": "util-linux"}
@@ -52,11 +52,12 @@ def _measure(folder: Path) -> str:
     postgres, valkey = Postgres(folder / "postgresql"), Valkey(folder / "valkey")
     with running(postgres, valkey):
         _say("preparing")
-        items = data.prepare(postgres.url, folder)
+        url = postgres.url
+        migrate(url, folder)
         _say("throughput, about two minutes")
-        samples = throughput(folder, items, valkey)
+        samples = throughput(folder, url, valkey)
         _say("start and memory, about a minute")
-        measured = report.Measured(samples, starts(folder, items), memory(folder, items))
+        measured = report.Measured(samples, starts(folder, url), memory(folder, url))
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return f"{report.markdown(measured)}\nPython {platform.python_version()}, {versions}."
 

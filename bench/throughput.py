@@ -1,15 +1,13 @@
 """What is asked of whom, and how often they answer."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 
-from redis import Redis
-
 from dev.servers import Valkey, running
 
-from .data import Data
+from . import items  # example
 from .load import Case, Sample
 from .processes import SERVICE, Gunicorn
 
@@ -19,9 +17,12 @@ Samples = dict[str, list[Sample]]
 """A sample per round, by the name of the case."""
 
 
-def throughput(folder: Path, data: Data, valkey: Valkey) -> Samples:
+def throughput(folder: Path, url: str, valkey: Valkey) -> Samples:
     """Ask each in turn, in rounds, after a short round to warm up."""
-    with _cases(folder, data, valkey) as cases:
+    service = Gunicorn(folder / "service", *SERVICE, DATABASE_URL=url, REDIS_URL=valkey.url)
+    with ExitStack() as servers:
+        cases = servers.enter_context(_cases(folder, url, service))
+        cases += servers.enter_context(items.cases(folder, url, valkey, service))  # example
         for case in cases:
             case.measure(1)
         rounds = [[case.measure(SECONDS) for case in cases] for _ in range(ROUNDS)]
@@ -30,30 +31,17 @@ def throughput(folder: Path, data: Data, valkey: Valkey) -> Samples:
 
 
 @contextmanager
-def _cases(folder: Path, data: Data, valkey: Valkey) -> Iterator[list[Case]]:
-    """Every case, with its server running."""
-    database, cache = {"DATABASE_URL": data.url}, {"REDIS_URL": valkey.url}
-    bare = Gunicorn(folder / "bare", *SERVICE, "bench.bare:application()", **database)
-    addons = Gunicorn(folder / "addons", *SERVICE, "bench.addons:application()", **database)
-    items = Gunicorn(folder / "items", *SERVICE, "bench.bare_items:application()", **database)
-    uncached = Gunicorn(folder / "uncached", *SERVICE, **database)
-    cached = Gunicorn(folder / "cached", *SERVICE, **database, **cache)
-    with running(bare, addons, items, uncached, cached):
+def _cases(folder: Path, url: str, service: Gunicorn) -> Iterator[list[Case]]:
+    """What every service can be asked for, with the servers running."""
+    bare = Gunicorn(folder / "bare", *SERVICE, "bench.bare:application()", DATABASE_URL=url)
+    addons = Gunicorn(folder / "addons", *SERVICE, "bench.addons:application()", DATABASE_URL=url)
+    with running(bare, addons, service):
         yield [
             Case("bare", bare),
             Case("add-ons", addons),
-            Case("health", cached),
-            Case("version", cached, "/version"),
-            Case("bare item", items, data.item),
-            Case("cache off", uncached, data.item),
-            Case("cache hit", cached, data.item),
-            Case("cache miss", cached, ids=data.ids, prepare=lambda: _empty(valkey)),
+            Case("health", service),
+            Case("version", service, "/version"),
         ]
-
-
-def _empty(valkey: Valkey) -> None:
-    with Redis.from_url(valkey.url) as client:
-        client.flushall()
 
 
 def share(samples: Samples, name: str) -> float:

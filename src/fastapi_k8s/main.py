@@ -13,7 +13,7 @@ from fastapi.responses import PlainTextResponse
 from . import NAME, errors, health
 from .cache import open_cache
 from .database import open_database
-from .items import routes as items
+from .items import routes as items  # example
 from .migrations import newest_revision
 from .observability import metrics
 from .observability.requests import Observe
@@ -48,7 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.get("/ready", responses={503: {"model": health.Ready}})(health.ready)
     app.get("/version")(health.running_version)
     app.get("/metrics", response_class=PlainTextResponse)(metrics.metrics)
-    app.include_router(items.router)
+    app.include_router(items.router)  # example
     app.add_middleware(Observe, max_body_size=settings.max_body_size)
     # The last one added is the first to see a request, and the last to see its answer.
     if settings.cors_origins:

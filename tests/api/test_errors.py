@@ -119,6 +119,12 @@ async def test_a_missing_if_match_is_428(things: httpx.AsyncClient) -> None:
     assert problem(answer, 428)["title"] == "Precondition Required"
 
 
+async def test_a_query_where_an_operation_has_none_is_refused(things: httpx.AsyncClient) -> None:
+    body, headers = {"size": {"width": 1}}, {"If-Match": "*"}
+    answer = await things.put("/things/7?dry=1&run=2", json=body, headers=headers)
+    assert fields(answer) == {("query", "dry"), ("query", "run")}
+
+
 async def test_a_valid_request_is_answered(things: httpx.AsyncClient) -> None:
     body = {"size": {"width": 1}}
     for headers in (JSON, {"Content-Type": "application/json; charset=utf-8"}):

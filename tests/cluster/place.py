@@ -178,6 +178,11 @@ class Place:
         """A request to the Service from the client: status (0 for no answer), and body."""
         return self.request(method, self.url + path, body, timeout)
 
+    def add_item(self) -> str:  # example
+        """The path of a new item."""
+        _, item = self.ask("POST", "/items", '{"name": "Lamp"}')
+        return f"/items/{json.loads(item)['id']}"
+
     def request(
         self, method: str, url: str, body: str = "", timeout: float = 10
     ) -> tuple[int, str]:

@@ -9,6 +9,7 @@ import pytest
 
 from cluster.rollout import is_ready
 from dev.servers import wait_until
+from fastapi_k8s.migrations import newest_revision
 from tests.checkout import output
 from tests.cluster.place import Place
 
@@ -115,15 +116,20 @@ def test_an_image_that_is_not_on_the_node_fails_the_restart_and_is_named(service
 def test_a_release_with_a_migration_rolls_out_and_back_under_load(service: Place) -> None:
     """Nothing is lost, and the old pods stay ready on a schema that is ahead of them."""
     before = service.commits()
+    known = newest_revision()
+    new = f"{int(known) + 1:04}"
     migration = (
-        "from alembic import op\n\nrevision = '0003'\ndown_revision = '0002'\n\n\n"
-        "def upgrade() -> None:\n    op.execute('ALTER TABLE items ADD COLUMN colour text')\n"
+        f"from alembic import op\n\nrevision = '{new}'\ndown_revision = '{known}'\n\n\n"
+        "def upgrade() -> None:\n"
+        "    op.execute('ALTER TABLE idempotency_keys ADD COLUMN colour text')\n"
+        "    op.execute('ALTER TABLE items ADD COLUMN colour text')\n"  # example
     )
     versions = "src/fastapi_k8s/migrations/versions"
-    with service.edited(f"{versions}/0003_colour.py", "", migration):
+    with service.edited(f"{versions}/{new}_colour.py", "", migration):
         service.build("migrating")
-    _, item = service.ask("POST", "/items", '{"name": "Lamp"}')
-    with service.load(f"/items/{json.loads(item)['id']}") as load:
+    path = "/version"
+    path = service.add_item()  # example
+    with service.load(path) as load:
         unready = during(service, "restart")
         assert service.commits() == {"migrating"}
         unready += during(service, "rollback")
@@ -133,7 +139,7 @@ def test_a_release_with_a_migration_rolls_out_and_back_under_load(service: Place
     found = service.kubectl(
         "exec", "db-0", "--", "psql", "--username=app", "-Atc", "SELECT * FROM alembic_version"
     )
-    assert found.strip() == "0003"
+    assert found.strip() == new
 
 
 def during(service: Place, target: str) -> list[Any]:

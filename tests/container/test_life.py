@@ -36,7 +36,7 @@ def worker(service: Service) -> int:
 
 
 @contextmanager
-def locked_items(postgres: Container) -> Iterator[None]:
+def locked_items(postgres: Container) -> Iterator[None]:  # example
     """Let every request for items wait until the block ends."""
     command = ["docker", "exec", "-i", postgres.id, "psql", "-U", "app", "-q"]
     with subprocess.Popen(
@@ -51,7 +51,7 @@ def locked_items(postgres: Container) -> Iterator[None]:
         psql.stdin.write("ROLLBACK;\n")
 
 
-def waiting(postgres: Container) -> bool:
+def waiting(postgres: Container) -> bool:  # example
     """Whether a statement waits for a lock."""
     count = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     return postgres.execute(["psql", "-U", "app", "-Atc", count]) == "1"
@@ -92,7 +92,7 @@ def test_the_check_fails_on(docker: DockerClient, image: str, port: str) -> None
     container.remove(force=True)
 
 
-def test_sigterm_lets_the_request_in_flight_finish_and_ends_with_0(
+def test_sigterm_lets_the_request_in_flight_finish_and_ends_with_0(  # example
     serve: Serve, postgres: Container, redis: Container
 ) -> None:
     with (
@@ -113,7 +113,7 @@ def test_sigterm_lets_the_request_in_flight_finish_and_ends_with_0(
         assert monotonic() - began < 30
 
 
-def answers_anew(service: Service) -> bool:
+def answers_anew(service: Service) -> bool:  # example
     """Whether the service answers on a connection of its own."""
     with httpx.Client(base_url=service.client.base_url, timeout=5) as client:
         return answers(client)
@@ -171,7 +171,7 @@ def test_several_workers_share_the_port_and_the_metrics(
     with serve({"WEB_CONCURRENCY": "2"}) as service:
         wait_until(lambda: len(service.python(WORKERS).split()) == 2, 30, "the second worker")
         for _ in range(20):
-            service.client.get("/items")
+            service.client.get("/version")
         lines = service.client.get("/metrics").text.splitlines()
-        counted = [line for line in lines if 'route="/items"' in line and "_count" in line]
+        counted = [line for line in lines if 'route="/version"' in line and "_count" in line]
         assert json.loads(counted[0].split()[-1]) == 20

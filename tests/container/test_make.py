@@ -13,6 +13,7 @@ import pytest
 from python_on_whales import DockerClient
 
 from dev.servers import free_port, wait_until
+from fastapi_k8s.migrations import newest_revision
 from tests.checkout import PROJECT, copy_checkout, inherited, output
 from tests.container.conftest import LABELS, RUN, Service, answers
 
@@ -188,10 +189,11 @@ def test_revision_writes_the_next_migration_as_the_caller(open_folder: Path) -> 
         env={**inherited(), "HOME": str(checkout)},
         **become,
     )
-    (written,) = checkout.glob("src/*/migrations/versions/0003_add_*orders*.py")
+    newest = newest_revision()
+    (written,) = checkout.glob(f"src/*/migrations/versions/{int(newest) + 1:04}_add_*orders*.py")
     assert told.strip() == str(written.relative_to(checkout))
     assert written.stat().st_uid == caller
-    assert 'down_revision = "0002"' in written.read_text()
+    assert f'down_revision = "{newest}"' in written.read_text()
 
 
 def docker_group() -> int:

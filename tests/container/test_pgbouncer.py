@@ -164,7 +164,7 @@ def test_twenty_migrations_at_once_through_two_connections_make_the_schema_once(
     assert pgbouncer.connections() <= SERVERS
 
 
-def test_every_request_of_ten_connections_is_served_through_two(
+def test_every_request_of_ten_connections_is_served_through_two(  # example
     docker: DockerClient, image: str, network: str, serve: Serve, pgbouncer: PgBouncer
 ) -> None:
     """In session mode the first two of the service's connections would keep both for themselves."""
@@ -190,13 +190,13 @@ def test_every_request_of_ten_connections_is_served_through_two(
         assert pgbouncer.connections() == SERVERS
 
 
-def use(client: httpx.Client) -> None:
+def use(client: httpx.Client) -> None:  # example
     """Five times all that can happen to an item, from its creation to its end."""
     for _ in range(5):
         live(client)
 
 
-def live(client: httpx.Client) -> None:
+def live(client: httpx.Client) -> None:  # example
     """All that can happen to an item, from its creation to its end."""
     content, key = {"name": "Lamp"}, {"Idempotency-Key": uuid4().hex}
     created = client.post("/items", json=content, headers=key)

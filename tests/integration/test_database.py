@@ -159,7 +159,7 @@ async def test_an_unmigrated_database_makes_unready(
 
 @pytest.mark.parametrize(
     ("revision", "answer"),
-    [("0001", (503, "behind")), ("9999", (200, "ok"))],
+    [("0000", (503, "behind")), ("9999", (200, "ok"))],
 )
 async def test_a_schema_behind_makes_unready_and_one_ahead_does_not(
     client: httpx.AsyncClient, database_url: str, revision: str, answer: tuple[int, str]

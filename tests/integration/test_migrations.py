@@ -14,14 +14,14 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-import fastapi_k8s
 from dev.servers import Postgres, free_port
+from fastapi_k8s import NAME
 from fastapi_k8s.migrations import newest_revision
 from fastapi_k8s.migrations.migrate import migrate
 from tests.conftest import MakeSettings
 from tests.integration.conftest import admin
 
-COMMAND = Path(sys.executable).parent / fastapi_k8s.NAME
+COMMAND = Path(sys.executable).parent / NAME
 
 COLUMNS = """
 SELECT table_name, column_name, data_type, is_nullable, column_default
@@ -48,7 +48,7 @@ async def run_alembic(url: str, action: str, target: str) -> None:
 
     def run(connection: Connection) -> None:
         config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", f"{fastapi_k8s.__name__}:migrations")
+        config.set_main_option("script_location", "fastapi_k8s:migrations")
         getattr(command, action)(config, target)
 
     engine = create_async_engine(

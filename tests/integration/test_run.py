@@ -119,12 +119,16 @@ def test_the_quick_start_of_the_readme_does_what_it_shows(copy: Path) -> None:
         assert all(f"{url}{path}\n" in run.output for path in ("", "/docs", "/metrics"))
 
 
-def test_ctrl_c_leaves_no_process_and_the_data_survives_a_restart(copy: Path) -> None:
+def test_ctrl_c_leaves_no_process(copy: Path) -> None:
     with running(copy) as run:
-        answer = httpx.post(f"http://127.0.0.1:{run.port}/items", json={"name": "Kept"})
         assert processes_of(copy)
         run.end()
         assert processes_of(copy) == []
+
+
+def test_the_data_survives_a_restart(copy: Path) -> None:  # example
+    with running(copy) as run:
+        answer = httpx.post(f"http://127.0.0.1:{run.port}/items", json={"name": "Kept"})
     with running(copy) as run:
         kept = httpx.get(f"http://127.0.0.1:{run.port}{answer.headers['location']}")
         assert kept.json()["name"] == "Kept"

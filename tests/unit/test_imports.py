@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import fastapi_k8s
+from fastapi_k8s import __path__ as places
 from fastapi_k8s.settings import Settings
 
-PACKAGE = Path(fastapi_k8s.__path__[0])
+PACKAGE = Path(places[0])
 WATCHED = """
 import importlib, json, os, sys
 

@@ -1,0 +1,96 @@
+"""`make rename NAME=orders`: give the service another name, everywhere. git brings the old back."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from fastapi_k8s import NAME
+
+from .checkout import refuse_uncommitted, texts
+from .marks import without
+from .names import fault, package
+
+HISTORY = Path("CHANGELOG.md")  # tells what happened, under the name of that time
+LOCK, PROJECT, README = Path("uv.lock"), Path("pyproject.toml"), Path("README.md")
+TEMPLATE = "template"  # what is marked so speaks of the template, and not of what is made from it
+ORIGIN = "Made from the template {name} {version}."
+
+
+def main() -> None:
+    """Rename to the name on the command line. Leaves with a message if nothing can be changed."""
+    name = sys.argv[1]
+    refuse(name)
+    changed = {path: renamed(path, text, name) for path, text in texts().items() if path != HISTORY}
+    changed[README] = with_origin(changed[README])
+    changed[LOCK] = locked(changed[PROJECT], changed[LOCK])
+    for path, text in changed.items():
+        path.write_text(text)
+    folder = Path("src", package(name))
+    shutil.rmtree(folder, ignore_errors=True)  # bytecode, of a branch that has this name
+    Path("src", package(NAME)).rename(folder)
+    print(f"{NAME} is {name} now. `git diff` shows it, `git add --all && git commit` keeps it.")
+
+
+def refuse(name: str) -> None:
+    """Leave, having changed nothing, if the service cannot be renamed to `name`."""
+    if name == NAME:
+        sys.exit(f"The service is called {name} already. Nothing was changed.")
+    if reason := fault(name):
+        sys.exit(f"The service cannot be called {name!r}: {reason}. Nothing was changed.")
+    refuse_uncommitted()
+    if package(NAME) in identifiers():
+        sys.exit(
+            f"{NAME!r} means other things in the code too, and cannot be told from the service's"
+            " name. Go back to before the first renaming (git revert). Nothing was changed."
+        )
+
+
+def identifiers() -> set[str]:
+    """The names in the Python files, but for those of imported modules."""
+    found: set[str] = set()
+    for path, text in texts().items():
+        for node in ast.walk(ast.parse(text)) if path.suffix == ".py" else ():
+            if not isinstance(node, ast.alias):
+                found.update(str(getattr(node, key, "")) for key in ("id", "name", "attr", "arg"))
+    return found
+
+
+def renamed(path: Path, text: str, name: str) -> str:
+    """A file's text with the new name, less what speaks of the template."""
+    text = without(text, TEMPLATE, python=path.suffix == ".py")
+    for old, new in ((NAME, name), (package(NAME), package(name))):
+        text = re.sub(rf"(?<![A-Za-z0-9]){old}(?![A-Za-z0-9])", new, text)
+    return text
+
+
+def with_origin(readme: str) -> str:
+    """The README with a last line on where it comes from, which the first renaming adds."""
+    if re.search(ORIGIN.format(name=".*", version=".*"), readme):
+        return readme
+    return f"{readme}\n{ORIGIN.format(name=NAME, version=version(NAME))}\n"
+
+
+def locked(project: str, lock: str) -> str:
+    """The lock file as uv writes it for `project`: packages stand in the order of their names."""
+    with TemporaryDirectory() as folder:
+        Path(folder, PROJECT).write_text(project)
+        Path(folder, LOCK).write_text(lock)
+        done = subprocess.run(
+            [os.environ["UV"], "lock", "--quiet", "--directory", folder],  # of `uv run`
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            sys.exit(f"{done.stderr.strip()}\nuv cannot lock it. Nothing was changed.")
+        return Path(folder, LOCK).read_text()
+
+
+if __name__ == "__main__":
+    main()
