@@ -1,10 +1,12 @@
 """The line that a request leaves in the log."""
 
+import json
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.checkout import PROJECT
 from tests.conftest import LogLines
 
 
@@ -46,3 +48,23 @@ async def test_a_path_cannot_forge_a_line(things: httpx.AsyncClient, log_lines: 
     await things.get('/a%0A{"level":"ERROR"}')
     [line] = access(log_lines)
     assert line["path"] == '/a\n{"level":"ERROR"}'
+
+
+@pytest.fixture
+def on_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Kubernetes tells a container, before the formatter reads it."""
+    for name in ("POD_NAME", "POD_NAMESPACE", "NODE_NAME"):
+        monkeypatch.setenv(name, "test")
+
+
+@pytest.mark.usefixtures("on_a_pod")
+async def test_the_line_is_the_documented_one(
+    client: httpx.AsyncClient, log_lines: LogLines
+) -> None:
+    page = (PROJECT / "docs" / "observability.md").read_text()
+    documented = json.loads(page.split("```json\n")[1].split("```")[0])
+    await client.get(documented["path"], headers={"traceparent": documented["traceparent"]})
+    [line] = access(log_lines)
+    assert list(line) == list(documented)
+    told = ("level", "logger", "message", "traceparent", "method", "path", "status", "client")
+    assert [line[name] for name in told] == [documented[name] for name in told]

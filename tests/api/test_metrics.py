@@ -7,6 +7,8 @@ import httpx
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.checkout import PROJECT
+
 COUNT = "http_request_duration_seconds_count"
 
 
@@ -73,3 +75,14 @@ async def test_metrics_follow_the_rules_of_promtool(client: httpx.AsyncClient) -
         for sample in family.samples:
             reserved = {"le"} if sample.name.endswith("_bucket") else set()
             assert {"le", "quantile"} & set(sample.labels) == reserved
+
+
+async def test_the_documented_queries_ask_for_metrics_that_there_are(
+    client: httpx.AsyncClient,
+) -> None:
+    await client.get("/version")
+    exposed = {sample.name for family in await families(client) for sample in family.samples}
+    page = (PROJECT / "docs" / "observability.md").read_text()
+    asked = set(re.findall(r"\bhttp_\w+_(?:count|bucket|sum|total)\b", page))
+    assert asked
+    assert asked <= exposed
