@@ -123,7 +123,7 @@ def test_ctrl_c_leaves_no_process(copy: Path) -> None:
     with running(copy) as run:
         assert processes_of(copy)
         run.end()
-        assert processes_of(copy) == []
+    wait_until(lambda: not processes_of(copy), 20, "the end of its processes")
 
 
 def test_the_data_survives_a_restart(copy: Path) -> None:  # example
