@@ -54,7 +54,9 @@ def improve(upstream: Fork, word: str) -> None:
     """Change the template: a line, a line beside its name, a new file, and one less."""
     package = next((upstream.folder / "src").glob("*/main.py")).parent
     health = package / "health.py"
-    health.write_text(re.sub('{"status": "[a-z]+"}', f'{{"status": "{word}"}}', health.read_text()))
+    health.write_text(
+        re.sub("Liveness: .* Touches", f"Liveness: {word}. Touches", health.read_text())
+    )
     makefile = upstream.folder / "Makefile"
     makefile.write_text(makefile.read_text().replace("\nNAME :=", f"\n# {word}\nNAME :="))
     (package / f"{word}.py").write_text(f'WHERE = "{package.name}"\n')
@@ -94,7 +96,7 @@ def follow(folder: Path, copied: bool) -> None:
         shell(ours, take, orders=name)
     files = ours.files()
     package = main.parent.name
-    assert '{"status": "best"}' in files[f"src/{package}/health.py"]
+    assert "Liveness: best." in files[f"src/{package}/health.py"]
     assert f"# better\n# best\nNAME := {name}\n" in files["Makefile"]
     assert files[f"src/{package}/best.py"] == f'WHERE = "{package}"\n'
     assert "OWN = True" in files[f"src/{package}/main.py"]
