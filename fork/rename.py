@@ -44,11 +44,16 @@ def refuse(name: str) -> None:
     if reason := fault(name):
         sys.exit(f"The service cannot be called {name!r}: {reason}. Nothing was changed.")
     refuse_uncommitted()
-    if package(NAME) in identifiers():
-        sys.exit(
-            f"{NAME!r} means other things in the code too, and cannot be told from the service's"
-            " name. Go back to before the first renaming (git revert). Nothing was changed."
-        )
+    if NAME == package(NAME) and name != package(name):
+        again = "also the package's name, and of the new one the two differ"
+    elif package(NAME) in identifiers():
+        again = "also a word of the code"
+    else:
+        return
+    sys.exit(
+        f"{NAME} is {again}: the places cannot be told apart. Go back to before the service was"
+        " renamed first (git revert), and rename it from there. Nothing was changed."
+    )
 
 
 def identifiers() -> set[str]:

@@ -103,7 +103,7 @@ def test_uncommitted_changes_are_left_as_they_are(repository: Fork, file: str) -
 
 
 def test_the_same_name_twice_is_refused_and_another_is_taken(repository: Fork) -> None:
-    first, second = f"orders{ID}", f"invoices-{ID}"
+    first, second = f"orders-{ID}", f"invoices-{ID}"
     repository.rename(first)
     again = repository.run("make", "rename", f"NAME={first}")
     assert again.returncode != 0
@@ -114,12 +114,19 @@ def test_the_same_name_twice_is_refused_and_another_is_taken(repository: Fork) -
     assert origin.startswith("README.md: ")
 
 
-def test_a_name_that_is_also_a_word_of_the_code_is_taken_but_not_given_up(
-    repository: Fork,
+@pytest.mark.parametrize(
+    ("first", "second", "reason"),
+    [
+        ("settings", "orders", "also a word of the code"),
+        (f"orders{ID}", "order-service", "also the package's name"),
+    ],
+)
+def test_a_name_that_cannot_be_told_from_other_words_is_not_replaced(
+    repository: Fork, first: str, second: str, reason: str
 ) -> None:
-    """Once the service is called `settings`, it cannot be told from all the other settings."""
-    repository.rename("settings")
-    refused = repository.run("make", "rename", "NAME=orders")
+    repository.rename(first)
+    refused = repository.run("make", "rename", f"NAME={second}")
     assert refused.returncode != 0
-    assert "means other things in the code" in refused.stderr
+    assert reason in refused.stderr
+    assert "Nothing was changed." in refused.stderr
     assert repository.done("git", "status", "--porcelain") == ""
