@@ -60,7 +60,7 @@ lint: .venv ## Check style, types and the direction of imports
 	@$(RUN) ruff check
 	@$(RUN) mypy
 	@$(RUN) lint-imports
-	@$(RUN) --group lint hadolint Dockerfile Dockerfile.dev
+	@$(RUN) --group lint hadolint Dockerfile Dockerfile.dev .devcontainer/Dockerfile
 
 .PHONY: lint-k8s
 lint-k8s: .venv ## Check k8s.yaml with checkov, and with kube-score if Go is there to run it

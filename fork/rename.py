@@ -44,16 +44,20 @@ def refuse(name: str) -> None:
     if reason := fault(name):
         sys.exit(f"The service cannot be called {name!r}: {reason}. Nothing was changed.")
     refuse_uncommitted()
-    if NAME == package(NAME) and name != package(name):
-        again = "also the package's name, and of the new one the two differ"
-    elif package(NAME) in identifiers():
-        again = "also a word of the code"
-    else:
-        return
-    sys.exit(
-        f"{NAME} is {again}: the places cannot be told apart. Go back to before the service was"
-        " renamed first (git revert), and rename it from there. Nothing was changed."
-    )
+    if other := other_meaning(name):
+        sys.exit(
+            f"{NAME} is also {other}: the places cannot be told apart. Go back to before the service"
+            " was renamed first (git revert), and rename it from there. Nothing was changed."
+        )
+
+
+def other_meaning(name: str) -> str:
+    """What the present name means besides the service, so that text alone cannot replace it."""
+    if package(NAME) in identifiers():
+        return "a word of the code"
+    if package(NAME) == NAME and package(name) != name:
+        return "the package's name, and of the new one the two differ"
+    return ""
 
 
 def identifiers() -> set[str]:

@@ -60,7 +60,8 @@ def stack(folder: Path, **environment: str) -> Iterator[Stack]:
         try:
             yield stack
         finally:
-            stack.compose("down", "--volumes", "--remove-orphans", "--timeout", "20")
+            everything = ("--volumes", "--remove-orphans", "--rmi", "local")
+            stack.compose("down", *everything, "--timeout", "20")
             leftover = ["docker", "image", "rm", "--force", f"{project}-development"]
             subprocess.run(leftover, check=False, capture_output=True)
 

@@ -117,8 +117,8 @@ def test_the_same_name_twice_is_refused_and_another_is_taken(repository: Fork) -
 @pytest.mark.parametrize(
     ("first", "second", "reason"),
     [
-        ("settings", "orders", "also a word of the code"),
-        (f"orders{ID}", "order-service", "also the package's name"),
+        ("settings", "orders", "a word of the code"),
+        (f"orders{ID}", "order-service", "the package's name"),
     ],
 )
 def test_a_name_that_cannot_be_told_from_other_words_is_not_replaced(

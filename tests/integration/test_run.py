@@ -18,7 +18,7 @@ from dev.servers import Postgres, Valkey, free_port, wait_until
 from tests.checkout import PROJECT
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-OURS = re.compile(r"VIRTUAL_ENV|COV.*|UV|UV_RUN.*|MAKE.*|MFLAGS|PYTHONPATH|PYTEST.*")
+OURS = re.compile(r"VIRTUAL_ENV|COV.*|UV(_PROJECT.*|_RUN.*)?|MAKE.*|MFLAGS|PYTHONPATH|PYTEST.*")
 """Variables of this test run, which a person's shell would not have."""
 
 START_TIMEOUT = 300

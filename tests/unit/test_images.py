@@ -1,4 +1,4 @@
-"""The two Dockerfiles go by the same versions."""
+"""The Dockerfiles go by the same versions."""
 
 import re
 
@@ -12,6 +12,8 @@ def versions(name: str) -> tuple[set[str], set[str]]:
     return set(python), set(re.findall(r"astral-sh/uv:([\w.]+)", text))
 
 
-def test_both_dockerfiles_have_the_same_python_and_the_same_uv() -> None:
-    assert versions("Dockerfile") == versions("Dockerfile.dev")
+def test_all_dockerfiles_have_the_same_python_and_the_same_uv() -> None:
+    assert (
+        versions("Dockerfile") == versions("Dockerfile.dev") == versions(".devcontainer/Dockerfile")
+    )
     assert [len(each) for each in versions("Dockerfile")] == [1, 1]
