@@ -46,7 +46,7 @@ def refuse(name: str) -> None:
     refuse_uncommitted()
     if other := other_meaning(name):
         sys.exit(
-            f"{NAME} is also {other}: the places cannot be told apart. Go back to before the service"
+            f"{NAME} is also {other}: the two cannot be told apart. Go back to before the service"
             " was renamed first (git revert), and rename it from there. Nothing was changed."
         )
 
