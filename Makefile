@@ -137,6 +137,12 @@ docker-build-multiarch: .builder ## Build for amd64 and arm64, into dist/image.t
 docker-publish: .builder docker-sbom ## Push both architectures, with SBOM and provenance, under a tag of their own (REGISTRY=)
 	@sh image/publish.sh "$(REGISTRY)/$(NAME):$(VERSION)-$(GIT_SHA)" --platform $(PLATFORMS) $(BUILD_ARGS) $(FLAGS)
 
+.PHONY: docker-sign
+docker-sign: ## Sign what docker-publish has pushed, with cosign and without a key (IMAGE=…@sha256:…)
+	$(if $(findstring @sha256:,$(IMAGE)),,$(error Name it by its digest: make docker-sign IMAGE=registry.example.com/team/$(NAME)@sha256:…))
+	@command -v cosign >/dev/null || { echo 'Install cosign (https://docs.sigstore.dev/cosign/system_config/installation/) and try again.' >&2; exit 1; }
+	@cosign sign "$(IMAGE)"
+
 .PHONY: docker-digests
 docker-digests: .docker ## Print the base images' newest digests, as the build arguments that pin them
 	@for base in PYTHON_DIGEST@$(PYTHON_IMAGE) UV_DIGEST@$(UV_IMAGE); do \
