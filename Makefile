@@ -70,7 +70,7 @@ lint-files: .venv ## Check the rest: Dockerfiles, shell scripts, YAML files, and
 	@$(LINT) shellcheck .ci/run */*.sh
 	@$(LINT) yamllint --strict .
 	@$(LINT) zizmor --offline --pedantic --quiet .
-	@$(call with_go,actionlint,$(LINT) go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12 -shellcheck shellcheck)
+	@$(call with_go,actionlint,$(LINT) go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12 .github/workflows/*.yml)
 
 .PHONY: lint-k8s
 lint-k8s: .venv ## Check k8s.yaml with checkov, and with kube-score if Go is there to run it
