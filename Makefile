@@ -16,6 +16,10 @@ PLATFORMS := linux/amd64,linux/arm64
 PYTHON_IMAGE = $(shell sed -n 's/^ARG PYTHON_VERSION=/python:/p' Dockerfile)-slim-trixie
 UV_IMAGE = $(shell sed -n 's/^ARG UV_IMAGE=//p' Dockerfile)
 CLUSTER = NAME="$(NAME)" $(RUN) python -m cluster
+LINT := $(RUN) --group lint
+# $(call with_go,program,command): what only Go builds. Without Go a person goes on, and CI fails.
+with_go = if command -v go >/dev/null; then $(2); \
+    else echo '$(1) was not run: it needs Go (https://go.dev/doc/install).'; test "$$CI" != true; fi
 
 ##@ Develop
 .PHONY: run
@@ -29,7 +33,7 @@ format: .venv ## Mend what can be mended: formatting, order of imports, simple f
 
 ##@ Check
 .PHONY: test
-test: .venv ## Run every test that this machine can run, with the coverage gate
+test: .venv ## Run every test that this machine can run, with the coverage gate (FLAGS= for pytest)
 	@$(RUN) pytest -n 2 --dist worksteal --cov --cov-report=term $(FLAGS)
 
 .PHONY: test-unit
@@ -54,20 +58,33 @@ test-cluster: .docker .venv ## Run the tests on a real cluster, in namespaces of
 	@CONTEXT="$(CONTEXT)" $(RUN) pytest --timeout 900 tests/cluster
 
 .PHONY: lint
-lint: .venv ## Check style, types and the direction of imports
+lint: lint-python lint-files ## Check style, types, the direction of imports, scripts, Dockerfiles and workflows
+
+.PHONY: lint-python
+lint-python: .venv ## Check the Python part of it: style, types and the direction of imports
 	@$(UV) lock --check --quiet
 	@$(RUN) ruff format --check
 	@$(RUN) ruff check
 	@$(RUN) mypy
 	@$(RUN) lint-imports
-	@$(RUN) --group lint hadolint Dockerfile Dockerfile.dev .devcontainer/Dockerfile
+
+.PHONY: lint-files
+lint-files: .venv ## Check the rest: Dockerfiles, shell scripts, YAML files, and workflows if Go is there
+	@$(LINT) hadolint Dockerfile Dockerfile.dev .devcontainer/Dockerfile
+	@$(LINT) shellcheck .ci/run */*.sh
+	@$(LINT) yamllint --strict .
+	@$(LINT) zizmor --offline --pedantic --quiet .
+	@$(call with_go,actionlint,$(LINT) go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12 .github/workflows/*.yml)
 
 .PHONY: lint-k8s
 lint-k8s: .venv ## Check k8s.yaml with checkov, and with kube-score if Go is there to run it
 	@$(UV) tool run --quiet --from checkov==3.3.30 checkov --file k8s.yaml --framework kubernetes --compact --quiet --skip-download
-	@if command -v go >/dev/null; then \
-	    found=$$(go run github.com/zegl/kube-score/cmd/kube-score@v1.20.0 score --exit-one-on-warning k8s.yaml) || { echo "$$found"; exit 1; }; \
-	else echo 'kube-score was not run: it needs Go (https://go.dev/doc/install).'; fi
+	@$(call with_go,kube-score,found=$$(go run github.com/zegl/kube-score/cmd/kube-score@v1.20.0 \
+	    score --exit-one-on-warning k8s.yaml) || { echo "$$found"; exit 1; })
+
+.PHONY: audit
+audit: | $(OWN_UV) ## Look for known vulnerabilities of the locked packages
+	@$(UV) audit --locked --preview-features audit-command
 
 .PHONY: bench
 bench: .venv ## Measure speed and memory beside a bare FastAPI application
@@ -123,6 +140,12 @@ docker-build-multiarch: .builder ## Build for amd64 and arm64, into dist/image.t
 .PHONY: docker-publish
 docker-publish: .builder docker-sbom ## Push both architectures, with SBOM and provenance, under a tag of their own (REGISTRY=)
 	@sh image/publish.sh "$(REGISTRY)/$(NAME):$(VERSION)-$(GIT_SHA)" --platform $(PLATFORMS) $(BUILD_ARGS) $(FLAGS)
+
+.PHONY: docker-sign
+docker-sign: ## Sign what docker-publish has pushed, with cosign and without a key (IMAGE=…@sha256:…)
+	$(if $(findstring @sha256:,$(IMAGE)),,$(error Name it by its digest: make docker-sign IMAGE=registry.example.com/team/$(NAME)@sha256:…))
+	@command -v cosign >/dev/null || { echo 'Install cosign (https://docs.sigstore.dev/cosign/system_config/installation/) and try again.' >&2; exit 1; }
+	@cosign sign "$(IMAGE)"
 
 .PHONY: docker-digests
 docker-digests: .docker ## Print the base images' newest digests, as the build arguments that pin them

@@ -15,5 +15,7 @@ esac
 if docker buildx imagetools inspect "$tag" >/dev/null 2>&1; then
     refuse "$tag is there already, and a tag is never used twice"
 fi
-docker buildx build --push --tag "$tag" --sbom=true --provenance=mode=max "$@" .
-echo "Published $tag"
+docker buildx build --push --tag "$tag" --sbom=true --provenance=mode=max --metadata-file dist/published.json "$@" .
+digest=$(sed -n 's/^  "containerimage\.digest": "\(.*\)".*/\1/p' dist/published.json)
+echo "${tag%:*}@$digest" >dist/published.txt # what is signed: a tag can be moved
+echo "Published $tag, which is $(cat dist/published.txt)"
