@@ -1,8 +1,9 @@
 """Parts of files that are marked to go: with the example domain, or with the template's name.
 
 A mark is a comment that says `example` or `template`, in Markdown an HTML comment. At the end of a
-line it marks the line, and in Python the statement that begins there. Alone on a line it marks all
-lines up to one that says `end example` or `end template`.
+line it marks the line, and in Python the statement that begins there. Alone on a line it marks a
+block, which ends with a line that says `end example` or `end template`, and goes with the empty
+line behind it.
 """
 
 import ast
@@ -11,26 +12,22 @@ import re
 
 def without(text: str, mark: str, python: bool = False) -> str:
     """`text` less what carries `mark`. Raises ValueError if a marked block has no end."""
+    begin, end = _comment(mark), _comment(f"end {mark}")
+    text = re.sub(rf"^ *{begin}\n.*?^ *{end}\n\n?", "", text, flags=re.DOTALL | re.MULTILINE)
+    if re.search(rf"^ *({begin}|{end})$", text, re.MULTILINE):
+        raise ValueError(f"a block has no `{mark}` or no `end {mark}`")
     lines = text.splitlines(keepends=True)
+    statements = _statements(text) if python else {}
     gone: set[int] = set()
-    ends = _statements(text) if python else {}
-    begun = None
     for number, line in enumerate(lines):
-        if begun is not None:
-            gone.add(number)
-            if _comment(f"end {mark}").search(line):
-                begun = None
-        elif found := _comment(mark).search(line):
-            first, last = ends.get(number, (number, number))
+        if re.search(f"{begin}$", line):
+            first, last = statements.get(number, (number, number))
             gone.update(range(first, last + 1))
-            begun = None if line[: found.start()].strip() else number
-    if begun is not None:
-        raise ValueError(f"the block that begins in line {begun + 1} has no `end {mark}`")
     return "".join(line for number, line in enumerate(lines) if number not in gone)
 
 
-def _comment(words: str) -> re.Pattern[str]:
-    return re.compile(rf"(#|//|--|<!--) {words}( -->( \|)?)?$")
+def _comment(words: str) -> str:
+    return rf"(?:#|--|<!--) {words}(?: -->(?: \|)?)?"
 
 
 def _statements(text: str) -> dict[int, tuple[int, int]]:

@@ -86,10 +86,11 @@ def with_origin(readme: str) -> str:
 
 
 def locked(project: str, lock: str) -> str:
-    """The lock file as uv writes it for `project`: packages stand in the order of their names."""
+    """The lock file as uv would write it for `project`: packages are sorted by their names."""
+    head, *packages = lock.split("\n[[package]]\n")
     with TemporaryDirectory() as folder:
         Path(folder, PROJECT).write_text(project)
-        Path(folder, LOCK).write_text(lock)
+        Path(folder, LOCK).write_text("\n[[package]]\n".join([head, *sorted(packages)]))
         done = subprocess.run(
             [os.environ["UV"], "lock", "--quiet", "--directory", folder],  # of `uv run`
             stderr=subprocess.PIPE,

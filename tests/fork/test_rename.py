@@ -1,6 +1,7 @@
 """`make rename`: what it refuses, and the service under another name."""
 
 import json
+import tomllib
 from uuid import uuid4
 
 import pytest
@@ -37,6 +38,8 @@ def test_a_renamed_service_is_whole(repository: Fork, name: str) -> None:
     [origin] = traces(repository, NAME)
     assert origin.startswith(f"README.md: Made from the template {NAME} ")
     assert (repository.folder / "src" / packaged(name) / "main.py").exists()
+    packages = tomllib.loads(repository.files()["uv.lock"])["package"]
+    assert [each["name"] for each in packages] == sorted(each["name"] for each in packages)
     with images_of(name):
         repository.passes()
         repository.done("make", "docker-build")
