@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from urllib.error import URLError
 from urllib.request import urlopen
 
 from dev.servers import Server
@@ -52,7 +51,7 @@ class Gunicorn(Server):
         try:
             with urlopen(f"{self.url}/health", timeout=1):
                 return True
-        except (URLError, OSError):
+        except OSError:
             return False
 
     def cpu(self) -> float:

@@ -14,7 +14,6 @@ import httpx
 from dev.servers import free_port, wait_until
 from tests.checkout import copy_checkout, inherited, output
 
-AUTHOR = ("-c", "user.name=test", "-c", "user.email=test@example.com")
 KEPT = ("CI", "GOCACHE", "GOPATH", "GOPROXY", "UV_CACHE_DIR", "UV_PYTHON")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
