@@ -7,19 +7,16 @@ from uuid import uuid4
 import pytest
 
 from fastapi_k8s import NAME
+from fork.names import package
 from tests.fork.place import Fork, fork, images_of
 
 HISTORY = "CHANGELOG.md"
 ID = uuid4().hex[:8]
 
 
-def packaged(name: str) -> str:
-    return name.replace("-", "_")
-
-
 def traces(repository: Fork, name: str) -> list[str]:
     """Where a name stands: files, and lines in files."""
-    spellings = (name, packaged(name))
+    spellings = (name, package(name))
     files = repository.files()
     paths = [path for path in files if any(each in path for each in spellings)]
     return paths + [
@@ -37,7 +34,7 @@ def test_a_renamed_service_is_whole(repository: Fork, name: str) -> None:
     repository.rename(name)
     [origin] = traces(repository, NAME)
     assert origin.startswith(f"README.md: Made from the template {NAME} ")
-    assert (repository.folder / "src" / packaged(name) / "main.py").exists()
+    assert (repository.folder / "src" / package(name) / "main.py").exists()
     packages = tomllib.loads(repository.files()["uv.lock"])["package"]
     assert [each["name"] for each in packages] == sorted(each["name"] for each in packages)
     with images_of(name):

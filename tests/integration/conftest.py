@@ -32,6 +32,15 @@ async def admin(url: str, statement: str) -> None:
         await connection.close()
 
 
+async def query(url: str, statement: str) -> list[Any]:
+    """The rows of a statement, as tuples."""
+    connection = await asyncpg.connect(url)
+    try:
+        return [tuple(row) for row in await connection.fetch(statement)]
+    finally:
+        await connection.close()
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """PostgreSQL, for tests that leave it running."""

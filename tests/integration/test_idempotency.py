@@ -13,7 +13,7 @@ from fastapi_k8s.database import Connection
 from fastapi_k8s.idempotency import IdempotencyKey, once
 from fastapi_k8s.main import create_app
 from tests.conftest import MakeSettings, Serve
-from tests.integration.conftest import admin
+from tests.integration.conftest import admin, query
 
 RETRIES = 50
 
@@ -54,11 +54,8 @@ async def post(client: httpx.AsyncClient, key: str, text: str = "a") -> httpx.Re
 
 
 async def count(database_url: str, table: str = "notes") -> int:
-    connection = await asyncpg.connect(database_url)
-    try:
-        return int(await connection.fetchval(f"SELECT count(*) FROM {table}"))
-    finally:
-        await connection.close()
+    [(rows,)] = await query(database_url, f"SELECT count(*) FROM {table}")
+    return int(rows)
 
 
 async def test_a_retry_gets_the_first_answer_and_creates_nothing(

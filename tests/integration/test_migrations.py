@@ -4,7 +4,6 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import pytest
@@ -19,7 +18,7 @@ from fastapi_k8s import NAME
 from fastapi_k8s.migrations import newest_revision
 from fastapi_k8s.migrations.migrate import migrate
 from tests.conftest import MakeSettings
-from tests.integration.conftest import admin
+from tests.integration.conftest import admin, query
 
 COMMAND = Path(sys.executable).parent / NAME
 
@@ -28,14 +27,6 @@ SELECT table_name, column_name, data_type, is_nullable, column_default
 FROM information_schema.columns
 WHERE table_schema = 'public' AND table_name <> 'alembic_version' ORDER BY 1, 2
 """
-
-
-async def query(url: str, statement: str) -> list[Any]:
-    connection = await asyncpg.connect(url)
-    try:
-        return [tuple(row) for row in await connection.fetch(statement)]
-    finally:
-        await connection.close()
 
 
 async def revision(url: str) -> str:

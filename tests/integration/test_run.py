@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from dev.servers import Postgres, Valkey, free_port, wait_until
-from tests.checkout import PROJECT
+from tests.checkout import PROJECT, copy_checkout
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 OURS = re.compile(r"VIRTUAL_ENV|COV.*|UV(_PROJECT.*|_RUN.*)?|MAKE.*|MFLAGS|PYTHONPATH|PYTEST.*")
@@ -28,14 +28,7 @@ START_TIMEOUT = 300
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what git knows, at a long path with a space."""
-    folder = tmp_path_factory.mktemp("a copy") / ("long" * 30)
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
-    for name in filter(None, listed.stdout.split("\0")):
-        if (PROJECT / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(PROJECT / name, folder / name)
-    return folder
+    return copy_checkout(tmp_path_factory.mktemp("a copy") / ("long" * 30))
 
 
 class Run:
