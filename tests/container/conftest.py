@@ -5,6 +5,7 @@ Everything made carries a label of this pytest process, by which it is removed a
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from python_on_whales.exceptions import DockerException
 
 from dev.servers import wait_until
 from fastapi_k8s import NAME
-from tests.checkout import copy_checkout, output
+from tests.checkout import PROJECT, copy_checkout, output
 
 POSTGRES, REDIS = "postgres:18-alpine", "redis:8-alpine"
 PASSWORD = uuid4().hex
@@ -109,6 +110,13 @@ def image(docker: DockerClient, checkout: Path, tmp_path_factory: pytest.TempPat
             progress=False,
         )
     return RUN
+
+
+def base_image() -> str:
+    """The image that the Dockerfile begins with, which is there once the service's is built."""
+    dockerfile = (PROJECT / "Dockerfile").read_text()
+    [version] = re.findall(r"^ARG PYTHON_VERSION=(\S+)$", dockerfile, re.MULTILINE)
+    return f"python:{version}-slim-trixie"
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """How an image gets into a node that is a container, as kind's, k3d's and Docker Desktop's are."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +9,10 @@ from python_on_whales import Container, DockerClient
 from cluster import images, local
 from cluster.kubectl import ClusterError, Kubectl
 from dev.servers import wait_until
-from tests.checkout import PROJECT
-from tests.container.conftest import LABELS, RUN, succeeds
+from tests.container.conftest import LABELS, RUN, base_image, succeeds
 
 NODE = f"{RUN}-control-plane"
-DOCKERFILE = """FROM python:{version}-slim-trixie
+DOCKERFILE = f"""FROM {base_image()}
 RUN apt-get update && apt-get install -y --no-install-recommends containerd
 CMD ["containerd"]
 """
@@ -23,11 +21,7 @@ CMD ["containerd"]
 @pytest.fixture
 def node(docker: DockerClient, image: str, tmp_path: Path) -> Iterator[Container]:
     """A container with containerd, which knows nothing of the Docker engine's images."""
-    version = re.search(
-        r"^ARG PYTHON_VERSION=(.+)$", (PROJECT / "Dockerfile").read_text(), re.MULTILINE
-    )
-    assert version
-    (tmp_path / "Dockerfile").write_text(DOCKERFILE.format(version=version[1]))
+    (tmp_path / "Dockerfile").write_text(DOCKERFILE)
     docker.build(tmp_path, tags=f"{RUN}-node", labels=LABELS, progress=False)
     container = docker.run(
         f"{RUN}-node",

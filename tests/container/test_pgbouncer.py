@@ -1,7 +1,6 @@
 """The image behind PgBouncer in transaction mode: many clients share two connections."""
 
 import csv
-import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,13 +14,13 @@ from python_on_whales import Container, DockerClient
 from dev.servers import wait_until
 from fastapi_k8s import NAME
 from fastapi_k8s.migrations import newest_revision
-from tests.checkout import PROJECT
 from tests.container.conftest import (
     HARDENED,
     LABELS,
     PASSWORD,
     RUN,
     Serve,
+    base_image,
     migrate,
     postgres_container,
     settings,
@@ -31,8 +30,8 @@ from tests.container.conftest import (
 BEHIND = "postgres-behind-pgbouncer"
 MIGRATIONS, CLIENTS, SERVERS = 20, 10, 2
 
-DOCKERFILE = """
-FROM python:{version}-slim-trixie
+DOCKERFILE = f"""
+FROM {base_image()}
 RUN apt-get update && \
     apt-get install -y --no-install-recommends pgbouncer && \
     rm -rf /var/lib/apt/lists/*
@@ -102,10 +101,8 @@ class PgBouncer:
 @pytest.fixture(scope="session")
 def pgbouncer_image(docker: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Debian's PgBouncer, on the service's base image."""
-    dockerfile = (PROJECT / "Dockerfile").read_text()
-    [version] = re.findall(r"^ARG PYTHON_VERSION=(\S+)$", dockerfile, re.MULTILINE)
     context = tmp_path_factory.mktemp("pgbouncer")
-    (context / "Dockerfile").write_text(DOCKERFILE.format(version=version))
+    (context / "Dockerfile").write_text(DOCKERFILE)
     (context / "pgbouncer.ini").write_text(CONFIGURATION)
     (context / "users.txt").write_text(f'"app" "{PASSWORD}"\n')
     tag = f"{RUN}-pgbouncer"
