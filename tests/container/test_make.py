@@ -75,7 +75,7 @@ def built(image: str) -> str:
     return name
 
 
-def test_docker_build_tags_the_image_by_its_content_and_its_commit(
+def test_docker_build_tags_the_image_by_its_content_and_labels_it_with_its_commit(
     docker: DockerClient, built: str
 ) -> None:
     (found,) = {each.id for each in docker.image.list(built)}

@@ -1,4 +1,4 @@
-"""The Dockerfiles, and the installation of uv, go by the same versions."""
+"""The versions that the Dockerfiles and the installation of uv go by."""
 
 import re
 from pathlib import Path
