@@ -1,1 +1,1 @@
-"""The service beside a bare FastAPI application: throughput, start and memory. See run.py."""
+"""Measurements, beside a bare FastAPI application (run.py), of the image and of restarts."""

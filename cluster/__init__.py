@@ -1,0 +1,1 @@
+"""What the make targets do with k8s.yaml. See actions.py."""

@@ -1,1 +1,1 @@
-"""What a developer's machine needs and the image does not."""
+"""What a developer's machine needs, and the image that ships does not."""

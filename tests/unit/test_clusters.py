@@ -1,4 +1,4 @@
-"""How local clusters are recognised and given an image, by what their tools were seen to print."""
+"""The make targets for Kubernetes, by what the tools that they call were seen to print."""
 
 import io
 import json

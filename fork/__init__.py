@@ -1,0 +1,1 @@
+"""What turns the template into a service of somebody's own."""
