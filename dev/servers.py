@@ -40,16 +40,16 @@ class Server:
     name: str
     ending = signal.SIGTERM
 
-    @property
-    def url(self) -> str:
-        """Where it is, for a client that may do everything."""
-        raise NotImplementedError
-
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._pid_file = folder / "pid"
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is, for a client that may do everything."""
+        raise NotImplementedError
 
     def start(self) -> None:
         """Start it, at the port it had before, and wait until it answers. Raises ServerError."""
