@@ -33,7 +33,7 @@ format: .venv ## Mend what can be mended: formatting, order of imports, simple f
 
 ##@ Check
 .PHONY: test
-test: .venv ## Run every test that this machine can run, with the coverage gate (FLAGS= for pytest)
+test: .venv ## Run all tests but test-cluster and test-fork, with the coverage gate (FLAGS= for pytest)
 	@$(RUN) pytest -n 2 --dist worksteal --cov --cov-report=term $(FLAGS)
 
 .PHONY: test-unit
@@ -58,7 +58,7 @@ test-cluster: .docker .venv ## Run the tests on a real cluster, in namespaces of
 	@CONTEXT="$(CONTEXT)" $(RUN) pytest --timeout 900 tests/cluster
 
 .PHONY: lint
-lint: lint-python lint-files ## Check style, types, the direction of imports, scripts, Dockerfiles and workflows
+lint: lint-python lint-files ## Check style, types, the direction of imports, scripts, Dockerfiles, YAML files and workflows
 
 .PHONY: lint-python
 lint-python: .venv ## Check the Python part of it: style, types and the direction of imports
