@@ -1,5 +1,6 @@
 """Real servers: one PostgreSQL and one Valkey per pytest process, a database per test."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
+import httpx
 import pytest
 
 from dev.servers import Postgres, Valkey, running
@@ -39,6 +41,14 @@ async def query(url: str, statement: str) -> list[Any]:
         return [tuple(row) for row in await connection.fetch(statement)]
     finally:
         await connection.close()
+
+
+async def until(client: httpx.AsyncClient, status: int) -> httpx.Response:
+    """Poll /ready until it answers with `status`."""
+    async with asyncio.timeout(20):
+        while (answer := await client.get("/ready")).status_code != status:
+            await asyncio.sleep(0.05)
+    return answer
 
 
 @pytest.fixture(scope="session")

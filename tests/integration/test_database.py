@@ -14,7 +14,7 @@ from fastapi_k8s.database import UNAVAILABLE
 from fastapi_k8s.main import create_app
 from fastapi_k8s.migrations.migrate import migrate
 from tests.conftest import MakeSettings, Serve
-from tests.integration.conftest import admin
+from tests.integration.conftest import admin, until
 
 ASLEEP = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
 
@@ -28,14 +28,6 @@ def with_sleep(app: FastAPI) -> FastAPI:
             await connection.execute("SELECT pg_sleep($1)", seconds)
 
     return app
-
-
-async def until(client: httpx.AsyncClient, status: int) -> httpx.Response:
-    """Poll /ready until it answers with `status`."""
-    async with asyncio.timeout(20):
-        while (answer := await client.get("/ready")).status_code != status:
-            await asyncio.sleep(0.05)
-    return answer
 
 
 async def until_asleep(server: Postgres, number: int) -> None:

@@ -11,7 +11,7 @@ from dev.servers import Postgres, Valkey
 from fastapi_k8s.main import create_app
 from fastapi_k8s.migrations.migrate import migrate
 from tests.conftest import MakeSettings, Serve
-from tests.integration.test_database import until
+from tests.integration.conftest import until
 
 
 async def create(client: httpx.AsyncClient) -> str:
