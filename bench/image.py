@@ -1,7 +1,6 @@
 """`make bench-image`: the image's size, its builds and its start, as a Markdown table."""
 
 import re
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from time import monotonic, sleep
 from uuid import uuid4
 
 import fastapi_k8s as package
+from tests.checkout import copy_checkout
 
 RUN = f"{package.NAME}-bench-{uuid4().hex[:12]}"  # names images, labels containers
 CLEAN_BUILDS, REBUILDS, STARTS = 2, 3, 5
@@ -34,10 +34,7 @@ def main() -> None:
 
 def _measure(context: Path) -> Iterator[str]:
     print("bench: building and starting, some minutes", file=sys.stderr, flush=True)
-    for name in getoutput("git ls-files -zco --exclude-standard").split("\0"):
-        if Path(name).is_file():
-            (context / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(name, context / name)
+    copy_checkout(context)
     _build("production", context, "--no-cache")  # fills uv's cache, and is not counted
     yield from _sizes(context)
     yield from _builds(context)
