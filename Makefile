@@ -247,7 +247,7 @@ remove-example: .venv ## Take the items out: code, migration, tests, measurement
 
 ##@ Other
 .PHONY: clean
-clean: ## Remove what the other targets made, the local database among it
+clean: ## Remove what the other targets made in this folder, the local database among it
 	rm -rf .venv .uv .local dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 .PHONY: help
