@@ -1,7 +1,6 @@
 """A service made from this checkout: a git repository of its own, in which make targets run."""
 
 import os
-import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ from tests.checkout import copy_checkout, inherited, output
 
 AUTHOR = ("-c", "user.name=test", "-c", "user.email=test@example.com")
 KEPT = ("CI", "GOCACHE", "GOPATH", "GOPROXY", "UV_CACHE_DIR", "UV_PYTHON")
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -109,11 +107,6 @@ def fork(folder: Path) -> Fork:
     made.done("git", "init", "--quiet", "--initial-branch=main")
     made.commit()
     return made
-
-
-def blocks(page: str) -> list[tuple[str, str]]:
-    """The fenced blocks of a page: language and text."""
-    return BLOCK.findall(page)
 
 
 @contextmanager

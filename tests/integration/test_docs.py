@@ -1,0 +1,48 @@
+"""README.md and docs/configuration.md: the commands that production runs."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+
+from dev.servers import free_port, wait_until
+from tests.checkout import PROJECT, inherited
+from tests.docs import blocks
+
+
+def last(page: str) -> str:
+    """The last block of a page that needs nothing but Python."""
+    return [text for info, text in blocks(PROJECT / page) if info == "sh"][-1]
+
+
+def follow(block: str, folder: Path, database_url: str) -> None:
+    """Run a block until the service is ready, then end it."""
+    port = str(free_port())
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    own = {"PATH": path, "PORT": port, "DATABASE_URL": database_url}
+    with subprocess.Popen(
+        ["sh", "-ec", block], cwd=folder, env=inherited() | own, start_new_session=True
+    ) as process:
+
+        def ready() -> bool:
+            assert process.poll() is None, "the server has ended"
+            try:
+                return httpx.get(f"http://127.0.0.1:{port}/ready").is_success
+            except httpx.TransportError:
+                return False
+
+        try:
+            wait_until(ready, 60, "the service")
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+
+
+async def test_a_new_database_is_migrated_and_served_as_the_pages_say(
+    empty_database: str, tmp_path: Path
+) -> None:
+    """The README does both, docs/configuration.md only serves."""
+    follow(last("README.md"), tmp_path, empty_database)
+    follow(last("docs/configuration.md"), tmp_path, empty_database)
