@@ -71,6 +71,7 @@ def test_every_make_target_has_a_line_of_help() -> None:
 
 def test_every_shell_block_is_followed_by_a_test_or_says_that_it_needs_more() -> None:
     found = {(str(page.relative_to(PROJECT)), info) for page in PAGES for info, _ in blocks(page)}
+    assert not [page for page in PAGES if "```" in prose(page)]  # a fence of another form
     assert {each for each in found if each[1] not in OTHERS | UNTESTED} == FOLLOWED.keys()
     for (page, _), tests in FOLLOWED.items():
         for test in tests:
