@@ -31,6 +31,14 @@ format: .venv ## Mend what can be mended: formatting, order of imports, simple f
 	@$(RUN) ruff format
 	@$(RUN) ruff check --fix
 
+.PHONY: revision
+revision: .development ## Begin the next migration, in a container (MESSAGE="add orders")
+	$(if $(MESSAGE),,$(error Say what it does: make revision MESSAGE="add orders"))
+	@newest=$$(ls src/*/migrations/versions | sed -n 's/^\([0-9]\{4\}\)_.*/\1/p' | tail -n 1); \
+	next=$$(printf %04d $$(expr $$newest + 1)); \
+	docker run --rm --user "$$(id -u):$$(id -g)" --volume "$(CURDIR)/src:/app/src" $(NAME):development \
+	    alembic --quiet revision --rev-id $$next --message "$$MESSAGE" && ls src/*/migrations/versions/$${next}_*
+
 ##@ Check
 .PHONY: test
 test: .venv ## Run all tests but test-cluster and test-fork, with the coverage gate (FLAGS= for pytest)
@@ -176,14 +184,6 @@ db-shell: .docker ## Open psql on the stack's database
 migrate: .docker ## Bring the stack's schema to the newest revision
 	@docker compose build --quiet api
 	@docker compose run --rm migrate
-
-.PHONY: revision
-revision: .development ## Begin the next migration (MESSAGE="add orders")
-	$(if $(MESSAGE),,$(error Say what it does: make revision MESSAGE="add orders"))
-	@newest=$$(ls src/*/migrations/versions | sed -n 's/^\([0-9]\{4\}\)_.*/\1/p' | tail -n 1); \
-	next=$$(printf %04d $$(expr $$newest + 1)); \
-	docker run --rm --user "$$(id -u):$$(id -g)" --volume "$(CURDIR)/src:/app/src" $(NAME):development \
-	    alembic --quiet revision --rev-id $$next --message "$$MESSAGE" && ls src/*/migrations/versions/$${next}_*
 
 ##@ Kubernetes, on the current context if it is local, or on CONTEXT= (NAMESPACE=fastapi-k8s TIMEOUT=180)
 .PHONY: deploy

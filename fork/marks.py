@@ -27,7 +27,7 @@ def without(text: str, mark: str, python: bool = False) -> str:
 
 
 def _comment(words: str) -> str:
-    return rf"(?:#|--|<!--) {words}(?: -->(?: \|)?)?"
+    return rf"(?:#|<!--) {words}(?: -->(?: \|)?)?"
 
 
 def _statements(text: str) -> dict[int, tuple[int, int]]:

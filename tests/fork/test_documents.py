@@ -5,10 +5,11 @@ from pathlib import Path
 from uuid import uuid4
 
 from tests.checkout import PROJECT
-from tests.fork.place import Fork, blocks, fork
+from tests.docs import blocks
+from tests.fork.repository import Fork, fork
 
 FILE = re.compile(r"`(\S+)`:\n\n```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
-FORKING, DOMAIN = (PROJECT / "docs" / f"{page}.md" for page in ("forking", "domain"))
+FORKING = PROJECT / "docs" / "forking.md"
 
 
 def shell(repository: Fork, block: str, **replaced: str) -> None:
@@ -31,11 +32,11 @@ def test_a_domain_is_added_as_the_document_says(repository: Fork) -> None:
     repository.rename(f"orders{uuid4().hex[:8]}")
     repository.done("make", "remove-example")
     repository.commit()
-    page = (repository.folder / "docs" / "domain.md").read_text()
+    page = repository.folder / "docs" / "domain.md"
     package = next((repository.folder / "src").glob("*/main.py")).parent
     begin, check = (text for language, text in blocks(page) if language == "sh")
     shell(repository, begin)
-    for name, text in FILE.findall(page):
+    for name, text in FILE.findall(page.read_text()):
         (repository.folder / name).write_text(text)
     edits = [text for language, text in blocks(page) if language == "diff"]
     edited = (
@@ -81,7 +82,7 @@ def follow(folder: Path, copied: bool) -> None:
         upstream.done("git", "clone", "--quiet", str(upstream.folder), str(folder / "ours"))
         ours = Fork(folder / "ours")
     rename, remove, keep, remote, take = [
-        text for language, text in blocks(FORKING.read_text()) if language == "sh"
+        text for language, text in blocks(FORKING) if language == "sh"
     ]
     name = f"shop-{uuid4().hex[:8]}"
     for block in (rename, remove, keep):

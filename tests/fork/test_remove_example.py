@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fork.place import Fork
+from tests.fork.repository import Fork
 
 KEPT = {"/health", "/ready", "/version", "/metrics"}
 

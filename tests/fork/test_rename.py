@@ -8,7 +8,7 @@ import pytest
 
 from fastapi_k8s import NAME
 from fork.names import package
-from tests.fork.place import Fork, fork, images_of
+from tests.fork.repository import Fork, fork, images_of
 
 HISTORY = "CHANGELOG.md"
 ID = uuid4().hex[:8]

@@ -16,8 +16,8 @@ import pytest
 
 from dev.servers import Postgres, Valkey, free_port, wait_until
 from tests.checkout import PROJECT, copy_checkout
+from tests.docs import blocks
 
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 OURS = re.compile(r"VIRTUAL_ENV|COV.*|UV(_PROJECT.*|_RUN.*)?|MAKE.*|MFLAGS|PYTHONPATH|PYTEST.*")
 """Variables of this test run, which a person's shell would not have."""
 
@@ -84,12 +84,6 @@ def processes_of(folder: Path) -> list[str]:
     return [line for line in shown.stdout.splitlines() if str(folder) in line]
 
 
-def blocks(section: str) -> list[tuple[str, str]]:
-    """The fenced blocks of a section of the README: language and text."""
-    readme = (PROJECT / "README.md").read_text()
-    return BLOCK.findall(readme.split(f"\n## {section}\n")[1].split("\n## ")[0])
-
-
 def as_pattern(text: str) -> str:
     """A regular expression for an expected output, in which … stands for anything."""
     return re.escape(text.strip()).replace("…", '[^"]+')
@@ -97,8 +91,10 @@ def as_pattern(text: str) -> str:
 
 def test_the_quick_start_of_the_readme_does_what_it_shows(copy: Path) -> None:
     """Its shell blocks are run; a JSON block is what the one before it prints."""
-    steps = blocks("Start")
+    readme = blocks(PROJECT / "README.md")
+    *steps, production = (block for block in readme if block[0] in {"sh", "json"})
     assert (steps[0], steps[-1]) == (("sh", "make run\n"), ("sh", "make test\n"))
+    assert "gunicorn" in production[1]  # test_docs.py follows it
     with running(copy) as run:
         printed = ""
         for language, text in steps[1:-1]:

@@ -1,7 +1,6 @@
 """A service made from this checkout: a git repository of its own, in which make targets run."""
 
 import os
-import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ from dev.servers import free_port, wait_until
 from tests.checkout import copy_checkout, inherited, output
 
 KEPT = ("CI", "GOCACHE", "GOPATH", "GOPROXY", "UV_CACHE_DIR", "UV_PYTHON")
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -108,11 +106,6 @@ def fork(folder: Path) -> Fork:
     made.done("git", "init", "--quiet", "--initial-branch=main")
     made.commit()
     return made
-
-
-def blocks(page: str) -> list[tuple[str, str]]:
-    """The fenced blocks of a page: language and text."""
-    return BLOCK.findall(page)
 
 
 @contextmanager
