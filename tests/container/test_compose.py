@@ -164,8 +164,8 @@ def test_the_source_is_read_only_the_environment_the_image_s_and_the_user_unpriv
     development: Stack,
 ) -> None:
     program = (
-        "import os, sys, fastapi_k8s; "
-        "print(os.getuid(), os.access(fastapi_k8s.__path__[0], os.W_OK), sys.prefix)"
+        "import os, sys, fastapi_k8s as package; "
+        "print(os.getuid(), os.access(package.__path__[0], os.W_OK), sys.prefix)"
     )
     told = development.compose("exec", "-T", "api", "python", "-c", program)
     assert told.split() == ["10001", "False", "/app/.venv"]
