@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -97,17 +98,23 @@ class Reader:
         try:
             wait_until(serves, 120, command)
         finally:
-            os.killpg(process.pid, signal.SIGINT)
+            with suppress(ProcessLookupError):  # it has failed, and ended
+                os.killpg(process.pid, signal.SIGINT)
             process.wait(90)
 
     def remove(self) -> None:
         """Remove what the commands have made. Images by their names: they may have others too."""
         for project in (self.name, f"{self.name}-second", f"{self.name}-run"):
             output(["docker", "compose", "-p", project, "down", "--volumes", "--remove-orphans"])
+        # Not `--filter=ancestor=`, which finds containers of every image of the same content.
+        started = output(["docker", "container", "ls", "--all", "--format={{.Image}} {{.ID}}"])
+        ids = [line.split()[1] for line in started.splitlines() if line.startswith(self.name)]
         tags, images = "--format={{.Repository}}:{{.Tag}}", f"--filter=reference={self.name}*"
-        containers = ["ls", "--all", "--quiet", f"--filter=ancestor={self.name}"]
-        for kind, listing in (("container", containers), ("image", ["ls", tags, images])):
-            if made := output(["docker", kind, *listing]).split():
+        for kind, made in (
+            ("container", ids),
+            ("image", output(["docker", "image", "ls", tags, images]).split()),
+        ):
+            if made:
                 output(["docker", kind, "rm", "--force", *made])
 
 

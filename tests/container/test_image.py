@@ -34,8 +34,8 @@ def unpack(docker: DockerClient, image: str, folder: Path) -> Path:
     archive = folder.parent / f"{folder.name}.tar"
     docker.container.export(container, archive)
     container.remove()
-    with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter=lambda member, _: member.replace(mode=None, deep=False))
+    output(["tar", "--extract", f"--directory={folder}", f"--file={archive}"])
+    output(["chmod", "--recursive", "u+w", str(folder)])  # or nobody but root could remove it
     archive.unlink()
     return folder
 
