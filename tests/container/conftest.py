@@ -48,6 +48,7 @@ class Service:
         return str(self.container.execute(["python", "-c", program]))
 
 
+Alone: TypeAlias = Callable[[], AbstractContextManager[None]]
 Serve: TypeAlias = Callable[..., AbstractContextManager[Service]]
 
 
@@ -93,10 +94,25 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def image(docker: DockerClient, checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The production image. Parallel processes wait for each other, and share the layers."""
-    with (tmp_path_factory.getbasetemp().parent / "build.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
+    """A context in which no other of the parallel processes builds, if it has asked for this too.
+
+    Of two builds at once, the one takes part in what the other runs without its cache.
+    """
+
+    @contextmanager
+    def waiting() -> Iterator[None]:
+        with (tmp_path_factory.getbasetemp().parent / "build.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    return waiting
+
+
+@pytest.fixture(scope="session")
+def image(docker: DockerClient, checkout: Path, alone: Alone) -> str:
+    """The production image. Parallel processes share its layers."""
+    with alone():
         docker.build(
             checkout,
             build_args={

@@ -17,7 +17,7 @@ from python_on_whales import DockerClient
 
 from fastapi_k8s import NAME
 from tests.checkout import output
-from tests.container.conftest import LABELS, RUN, Serve
+from tests.container.conftest import LABELS, RUN, Alone, Serve
 
 SITE = "app/.venv/lib/python3.14/site-packages"
 
@@ -31,6 +31,7 @@ def root(docker: DockerClient, image: str, tmp_path_factory: pytest.TempPathFact
 def unpack(docker: DockerClient, image: str, folder: Path) -> Path:
     """Unpack an image's files below `folder`."""
     container = docker.container.create(image, labels=LABELS)
+    folder.mkdir(exist_ok=True)
     archive = folder.parent / f"{folder.name}.tar"
     docker.container.export(container, archive)
     container.remove()
@@ -164,10 +165,11 @@ def test_the_debian_packages_records_agree_with_their_files(root: Path) -> None:
 
 
 def test_two_clean_builds_give_the_same_files(
-    docker: DockerClient, checkout: Path, root: Path, tmp_path: Path
+    docker: DockerClient, checkout: Path, root: Path, tmp_path: Path, alone: Alone
 ) -> None:
     tag = f"{RUN}-again"
-    docker.build(checkout, cache=False, labels=LABELS, tags=tag, progress=False)
+    with alone():
+        docker.build(checkout, cache=False, labels=LABELS, tags=tag, progress=False)
     again = unpack(docker, tag, tmp_path / "again")
     assert dict(contents(again)) == dict(contents(root))
 
@@ -184,13 +186,14 @@ def contents(root: Path) -> Iterator[tuple[PurePosixPath, str]]:
 
 @pytest.mark.usefixtures("image")
 def test_a_source_edit_is_in_the_next_image_without_the_dependency_step(
-    checkout: Path, tmp_path: Path
+    checkout: Path, tmp_path: Path, alone: Alone
 ) -> None:
     edited = shutil.copytree(checkout, tmp_path / "edited")
     with (edited / "src/fastapi_k8s/health.py").open("a") as file:
         file.write(f"# {tmp_path}\n")
     tag = f"{RUN}-edited"
-    told = build(edited, "--progress=plain", f"--tag={tag}").stderr
+    with alone():
+        told = build(edited, "--progress=plain", f"--tag={tag}").stderr
     show = f"print(open('/{SITE}/fastapi_k8s/health.py').read())"
     assert str(tmp_path) in output(["docker", "run", "--rm", tag, "python", "-c", show])
     steps = dict(
