@@ -235,14 +235,14 @@ destroy: .venv ## Remove the namespace with its data, after asking
 .PHONY: rename
 rename: .venv ## Give the service another name, everywhere (NAME=orders)
 	$(if $(filter command,$(origin NAME)),,$(error Say what the service is called: make rename NAME=orders))
-	@$(RUN) python -m fork.rename "$(NAME)"
-	@$(UV) sync --quiet && $(MAKE) format >/dev/null
+	@$(RUN) python -m fork.rename "$$NAME"
+	@$(UV) sync --quiet && $(MAKE) format
 
 # example
 .PHONY: remove-example
 remove-example: .venv ## Take the items out: code, migration, tests, measurements, documents
 	@$(RUN) python -m fork.remove_example
-	@$(MAKE) format >/dev/null
+	@$(MAKE) format
 # end example
 
 ##@ Other
