@@ -1,0 +1,74 @@
+"""Which files are changed when the service becomes somebody's own."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fastapi_k8s import NAME
+from fork import checkout, rename
+from fork.marks import left
+from fork.names import package
+
+
+def track(*paths: str) -> None:
+    """Let git track files, in the working directory."""
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    subprocess.run(["git", "add", "--", *paths], check=True)
+
+
+def test_files_that_are_no_text_of_their_own_are_left_alone(folder: Path) -> None:
+    """A picture, another encoding, links that lead out, to a folder or nowhere, a submodule."""
+    (folder / "own.md").write_text("own")
+    (folder / "logo.png").write_bytes(b"\x89PNG\xff\x00")
+    (folder / "latin").write_bytes("café".encode("latin-1"))
+    for link in ("secrets", "nowhere", "../outside"):
+        (folder / f"to-{Path(link).name}").symlink_to(link)
+    (folder.parent / "outside").write_text("not ours")
+    subprocess.run(["git", "init", "--quiet", "sub"], check=True)
+    own = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
+    empty = ["commit", "--quiet", "--allow-empty", "--message", "One"]
+    subprocess.run(["git", "-C", "sub", *own, *empty], check=True)
+    track(".")
+    assert len(checkout.tracked()) == 7
+    assert checkout.texts() == {Path("own.md"): "own"}
+
+
+def test_ends_of_lines_are_kept(folder: Path) -> None:
+    (folder / "run.bat").write_bytes(b"one\r\ntwo\n")
+    track("run.bat")
+    checkout.write(checkout.texts())
+    assert (folder / "run.bat").read_bytes() == b"one\r\ntwo\n"
+
+
+def test_a_new_file_counts_even_if_git_is_told_not_to_show_it(folder: Path) -> None:
+    track()
+    subprocess.run(["git", "config", "status.showUntrackedFiles", "no"], check=True)
+    checkout.refuse_uncommitted()
+    (folder / "new.txt").touch()
+    with pytest.raises(SystemExit, match="not committed"):
+        checkout.refuse_uncommitted()
+
+
+def test_a_file_with_a_mark_that_has_no_end_is_named() -> None:
+    with pytest.raises(SystemExit, match=r"own\.md: a block has no"):
+        left(Path("own.md"), "# example\n", "example")
+
+
+def test_python_without_a_mark_need_not_be_understood() -> None:
+    """It may be newer than what reads it here."""
+    assert left(Path("new.py"), "try = 1\n", "example") == "try = 1\n"
+
+
+def test_a_path_with_the_name_in_it_is_found(folder: Path) -> None:
+    paths = [
+        f"docs/{NAME}.md",
+        f"src/{package(NAME)}/main.py",
+        f"src/{package(NAME)}/{package(NAME)}.py",
+        f"src/{package(NAME)}s/main.py",
+    ]
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+    track(".")
+    assert sorted(rename.named()) == [paths[0], paths[2]]
