@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -64,10 +65,12 @@ def other_meaning(name: str) -> str:
 def identifiers() -> set[str]:
     """The names in the Python files, but for those of imported modules."""
     found: set[str] = set()
-    for path, text in texts().items():
-        for node in ast.walk(ast.parse(text)) if path.suffix == ".py" else ():
-            if not isinstance(node, ast.alias):
-                found.update(str(getattr(node, key, "")) for key in ("id", "name", "attr", "arg"))
+    for text in (text for path, text in texts().items() if path.suffix == ".py"):
+        with suppress(SyntaxError):  # it may be newer than this Python
+            for node in ast.walk(ast.parse(text)):
+                if not isinstance(node, ast.alias):
+                    keys = ("id", "name", "attr", "arg")
+                    found.update(str(getattr(node, key, "")) for key in keys)
     return found
 
 

@@ -60,6 +60,13 @@ def test_python_without_a_mark_need_not_be_understood() -> None:
     assert left(Path("new.py"), "try = 1\n", "example") == "try = 1\n"
 
 
+def test_words_of_the_code_are_found_beside_python_that_is_not_understood(folder: Path) -> None:
+    (folder / "new.py").write_text("try = 1\n")
+    (folder / "old.py").write_text("word = 1\n")
+    track(".")
+    assert "word" in rename.identifiers()
+
+
 def test_a_path_with_the_name_in_it_is_found(folder: Path) -> None:
     paths = [
         f"docs/{NAME}.md",
