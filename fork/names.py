@@ -43,6 +43,7 @@ def fault(name: str) -> str:
         "it is a program that is needed here": name in PROGRAMS,
         "linters pass over folders of that name": module in SKIPPED,
         "YAML has a meaning for it": name in YAML,
+        "the database's image has that name": name == "postgres",
         "Kubernetes keeps that namespace for itself": name == "default" or name.startswith("kube-"),
     }
     return next((reason for reason, applies in faults.items() if applies), "")

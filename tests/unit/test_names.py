@@ -22,6 +22,7 @@ from tests.checkout import PROJECT
         ("node-modules", "linters"),
         ("null", "YAML"),
         ("y", "YAML"),
+        ("postgres", "image"),
     ],
 )
 def test_a_name_that_means_something_elsewhere_is_refused(name: str, reason: str) -> None:
