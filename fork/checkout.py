@@ -1,5 +1,6 @@
 """The files of this checkout, as git knows them."""
 
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -8,6 +9,8 @@ from pathlib import Path
 
 def git(*arguments: str) -> str:
     """What git prints. Leaves with its message if it fails."""
+    if not shutil.which("git"):
+        sys.exit("git is missing, which is the way back. Nothing was changed.")
     done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{done.stderr.strip()}\nNothing was changed.")
@@ -16,6 +19,8 @@ def git(*arguments: str) -> str:
 
 def refuse_uncommitted() -> None:
     """Leave, unless git could bring every file back."""
+    if not tracked():  # as in a folder that the repository above it ignores
+        sys.exit("git tracks no file here. Commit them first. Nothing was changed.")
     if git("status", "--porcelain", "--untracked-files"):  # whatever the configuration says
         sys.exit(
             "There are changes that are not committed. Commit them first. Nothing was changed."

@@ -11,10 +11,16 @@ from fork.marks import left
 from fork.names import package
 
 
+def git(*arguments: str) -> None:
+    """Run it, as somebody who commits."""
+    own = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
+    subprocess.run(["git", *own, *arguments], check=True)
+
+
 def track(*paths: str) -> None:
     """Let git track files, in the working directory."""
-    subprocess.run(["git", "init", "--quiet"], check=True)
-    subprocess.run(["git", "add", "--", *paths], check=True)
+    git("init", "--quiet")
+    git("add", "--", *paths)
 
 
 def test_files_that_are_no_text_of_their_own_are_left_alone(folder: Path) -> None:
@@ -25,10 +31,8 @@ def test_files_that_are_no_text_of_their_own_are_left_alone(folder: Path) -> Non
     for link in ("secrets", "nowhere", "../outside"):
         (folder / f"to-{Path(link).name}").symlink_to(link)
     (folder.parent / "outside").write_text("not ours")
-    subprocess.run(["git", "init", "--quiet", "sub"], check=True)
-    own = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
-    empty = ["commit", "--quiet", "--allow-empty", "--message", "One"]
-    subprocess.run(["git", "-C", "sub", *own, *empty], check=True)
+    git("init", "--quiet", "sub")
+    git("-C", "sub", "commit", "--quiet", "--allow-empty", "--message", "One")
     track(".")
     assert len(checkout.tracked()) == 7
     assert checkout.texts() == {Path("own.md"): "own"}
@@ -42,11 +46,31 @@ def test_ends_of_lines_are_kept(folder: Path) -> None:
 
 
 def test_a_new_file_counts_even_if_git_is_told_not_to_show_it(folder: Path) -> None:
-    track()
-    subprocess.run(["git", "config", "status.showUntrackedFiles", "no"], check=True)
+    (folder / "old.txt").touch()
+    track("old.txt")
+    git("commit", "--quiet", "--message", "One")
+    git("config", "status.showUntrackedFiles", "no")
     checkout.refuse_uncommitted()
     (folder / "new.txt").touch()
     with pytest.raises(SystemExit, match="not committed"):
+        checkout.refuse_uncommitted()
+
+
+def test_what_a_repository_above_ignores_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / ".gitignore").write_text("*\n")
+    track()
+    (folder / "service").mkdir()
+    (folder / "service" / "main.py").touch()
+    monkeypatch.chdir(folder / "service")
+    with pytest.raises(SystemExit, match="tracks no file"):
+        checkout.refuse_uncommitted()
+
+
+def test_without_git_nothing_is_changed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(folder))
+    with pytest.raises(SystemExit, match="git is missing"):
         checkout.refuse_uncommitted()
 
 
