@@ -17,6 +17,7 @@ PYTHON_IMAGE = $(shell sed -n 's/^ARG PYTHON_VERSION=/python:/p' Dockerfile)-sli
 UV_IMAGE = $(shell sed -n 's/^ARG UV_IMAGE=//p' Dockerfile)
 CLUSTER = NAME="$(NAME)" $(RUN) python -m cluster
 LINT := $(RUN) --group lint
+TIDY := $(RUN) ruff format --quiet && $(RUN) ruff check --fix --quiet
 # $(call with_go,program,command): what only Go builds. Without Go a person goes on, and CI fails.
 with_go = if command -v go >/dev/null; then $(2); \
     else echo '$(1) was not run: it needs Go (https://go.dev/doc/install).'; test "$$CI" != true; fi
@@ -235,14 +236,14 @@ destroy: .venv ## Remove the namespace with its data, after asking
 .PHONY: rename
 rename: .venv ## Give the service another name, everywhere (NAME=orders)
 	$(if $(filter command,$(origin NAME)),,$(error Say what the service is called: make rename NAME=orders))
-	@$(RUN) python -m fork.rename "$(NAME)"
-	@$(UV) sync --quiet && $(MAKE) format >/dev/null
+	@$(RUN) python -m fork.rename "$$NAME"
+	@$(UV) sync --quiet && $(TIDY)
 
 # example
 .PHONY: remove-example
 remove-example: .venv ## Take the items out: code, migration, tests, measurements, documents
 	@$(RUN) python -m fork.remove_example
-	@$(MAKE) format >/dev/null
+	@$(TIDY)
 # end example
 
 ##@ Other

@@ -8,6 +8,16 @@ line behind it.
 
 import ast
 import re
+import sys
+from pathlib import Path
+
+
+def left(path: Path, text: str, mark: str) -> str:
+    """What is left of a file without what carries `mark`. Leaves with its path if that fails."""
+    try:
+        return without(text, mark, python=path.suffix == ".py")
+    except (SyntaxError, ValueError) as error:
+        sys.exit(f"{path}: {error}. Nothing was changed.")
 
 
 def without(text: str, mark: str, python: bool = False) -> str:
@@ -17,12 +27,12 @@ def without(text: str, mark: str, python: bool = False) -> str:
     if re.search(rf"^ *({begin}|{end})$", text, re.MULTILINE):
         raise ValueError(f"a block has no `{mark}` or no `end {mark}`")
     lines = text.splitlines(keepends=True)
-    statements = _statements(text) if python else {}
+    marked = [number for number, line in enumerate(lines) if re.search(f"{begin}$", line)]
+    statements = _statements(text) if python and marked else {}
     gone: set[int] = set()
-    for number, line in enumerate(lines):
-        if re.search(f"{begin}$", line):
-            first, last = statements.get(number, (number, number))
-            gone.update(range(first, last + 1))
+    for number in marked:
+        first, last = statements.get(number, (number, number))
+        gone.update(range(first, last + 1))
     return "".join(line for number, line in enumerate(lines) if number not in gone)
 
 

@@ -6,14 +6,15 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fastapi_k8s import NAME
 
-from .checkout import refuse_uncommitted, texts
-from .marks import without
+from .checkout import refuse_uncommitted, texts, tracked, write
+from .marks import left
 from .names import fault, package
 
 HISTORY = Path("CHANGELOG.md")  # tells what happened, under the name of that time
@@ -29,8 +30,7 @@ def main() -> None:
     changed = {path: renamed(path, text, name) for path, text in texts().items() if path != HISTORY}
     changed[README] = with_origin(changed[README])
     changed[LOCK] = locked(changed[PROJECT], changed[LOCK])
-    for path, text in changed.items():
-        path.write_text(text)
+    write(changed)
     folder = Path("src", package(name))
     shutil.rmtree(folder, ignore_errors=True)  # bytecode, of a branch that has this name
     Path("src", package(NAME)).rename(folder)
@@ -49,6 +49,8 @@ def refuse(name: str) -> None:
             f"{NAME} is also {other}: the two cannot be told apart. Go back to before the service"
             " was renamed first (git revert), and rename it from there. Nothing was changed."
         )
+    if paths := named():
+        sys.exit(f"Move what has the name in its path: {', '.join(paths)}. Nothing was changed.")
 
 
 def other_meaning(name: str) -> str:
@@ -63,16 +65,29 @@ def other_meaning(name: str) -> str:
 def identifiers() -> set[str]:
     """The names in the Python files, but for those of imported modules."""
     found: set[str] = set()
-    for path, text in texts().items():
-        for node in ast.walk(ast.parse(text)) if path.suffix == ".py" else ():
-            if not isinstance(node, ast.alias):
-                found.update(str(getattr(node, key, "")) for key in ("id", "name", "attr", "arg"))
+    for text in (text for path, text in texts().items() if path.suffix == ".py"):
+        with suppress(SyntaxError):  # it may be newer than this Python
+            for node in ast.walk(ast.parse(text)):
+                if not isinstance(node, ast.alias):
+                    keys = ("id", "name", "attr", "arg")
+                    found.update(str(getattr(node, key, "")) for key in keys)
     return found
+
+
+def named() -> list[str]:
+    """The paths of files that have the present name in them, besides that of the package."""
+    folder = f"src/{package(NAME)}/"
+    inner = {str(path): str(path).removeprefix(folder) for path in tracked()}
+    return [path for path, rest in inner.items() if replaced(rest, "") != rest]
 
 
 def renamed(path: Path, text: str, name: str) -> str:
     """A file's text with the new name, less what speaks of the template."""
-    text = without(text, TEMPLATE, python=path.suffix == ".py")
+    return replaced(left(path, text, TEMPLATE), name)
+
+
+def replaced(text: str, name: str) -> str:
+    """A text with the new name in the old one's places."""
     for old, new in ((NAME, name), (package(NAME), package(name))):
         text = re.sub(rf"(?<![A-Za-z0-9]){old}(?![A-Za-z0-9])", new, text)
     return text

@@ -13,7 +13,7 @@ def copy_checkout(target: Path) -> Path:
     """Copy the files that git tracks, or would, to `target`."""
     listed = output(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=PROJECT)
     for name in filter(None, listed.split("\0")):
-        if (PROJECT / name).exists():
+        if (PROJECT / name).is_file():  # no submodule
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(PROJECT / name, target / name)
     return target

@@ -64,7 +64,8 @@ class Fork:
     def files(self) -> dict[str, str]:
         """The text of every file that git knows."""
         names = output(["git", "ls-files", "-z"], cwd=self.folder).split("\0")
-        return {name: (self.folder / name).read_text() for name in names if name}
+        paths = {name: self.folder / name for name in names if name}
+        return {n: path.read_text(errors="replace") for n, path in paths.items() if path.is_file()}
 
     def passes(self, *tests: str) -> None:
         """Lint and tests pass, with the coverage gate."""

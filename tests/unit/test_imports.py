@@ -28,7 +28,7 @@ class Watched(type(os.environ)):
 for again in (False, True):
     if again:  # with what it depends on in memory: only its own doings are seen
         for name in [*sys.modules]:
-            if name.startswith("fastapi_k8s"):
+            if f"{name}.".startswith("fastapi_k8s."):
                 del sys.modules[name]
         os.environ.__class__ = Watched
         sys.addaudithook(watch)

@@ -4,8 +4,9 @@ import ast
 
 import pytest
 
-from fork.marks import without
-from tests.checkout import PROJECT, output
+from fork.checkout import texts
+from fork.marks import left, without
+from tests.checkout import PROJECT
 
 PYTHON = """
 import a  # old
@@ -71,12 +72,11 @@ def test_a_block_without_an_end_is_refused() -> None:
         without("a\n# old\nb\n", "old")
 
 
-def test_every_file_can_do_without_what_is_marked() -> None:
+def test_every_file_can_do_without_what_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks have ends, and Python is Python."""
-    for name in output(["git", "ls-files"], cwd=PROJECT).splitlines():
-        file = PROJECT / name
-        if file.exists():
-            for mark in ("example", "template"):
-                text = without(file.read_text(), mark, python=file.suffix == ".py")
-                if file.suffix == ".py":
-                    ast.parse(text)
+    monkeypatch.chdir(PROJECT)
+    for path, text in texts().items():
+        for mark in ("example", "template"):
+            rest = left(path, text, mark)
+            if path.suffix == ".py":
+                ast.parse(rest)
