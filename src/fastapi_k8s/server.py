@@ -40,8 +40,8 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
     def _drain(self) -> None:
-        state = self.lifespan.state  # main.py's lifespan's
-        if seconds := state["settings"].drain_seconds if self.started else 0:
+        state = self.lifespan.state  # of main.py; empty before it has begun
+        if seconds := state["settings"].drain_seconds if "settings" in state else 0:
             state["readiness"].draining = True
             self.config.encoded_headers.append((b"connection", b"close"))
             self.server_state.default_headers.append((b"connection", b"close"))

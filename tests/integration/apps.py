@@ -26,6 +26,17 @@ def with_probes() -> FastAPI:
     return app
 
 
+def bare() -> FastAPI:
+    """An application that knows nothing of the service's settings."""
+    app = FastAPI()
+
+    @app.get("/health")
+    async def health() -> str:
+        return "ok"
+
+    return app
+
+
 def failing() -> FastAPI:
     """An application that does not start."""
 

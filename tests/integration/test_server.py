@@ -106,6 +106,12 @@ async def test_it_serves_and_stops_with_code_0_and_leaves_nothing(
         assert not metric_files(gunicorn)
 
 
+async def test_another_application_stops_too_without_a_drain(environment: dict[str, str]) -> None:
+    """As `make bench` runs some."""
+    with running(environment, "tests.integration.apps:bare()") as gunicorn:
+        assert gunicorn.stop() == 0
+
+
 async def test_every_line_of_output_is_json_on_stdout_without_a_secret(
     environment: dict[str, str],
 ) -> None:
