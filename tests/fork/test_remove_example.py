@@ -1,21 +1,31 @@
 """`make remove-example`."""
 
+from uuid import uuid4
+
 import pytest
 
-from tests.fork.repository import Fork
+from tests.fork.repository import Fork, images_of
 
 KEPT = {"/health", "/ready", "/version", "/metrics"}
 
 
-def test_without_the_example_the_rest_is_whole(repository: Fork) -> None:
-    """Linters and all tests pass, the coverage gate holds, and nothing speaks of items."""
+def test_a_service_without_the_example_is_whole(repository: Fork) -> None:
+    """Linters and all tests pass, the coverage gate holds, its image is built, `make run` serves.
+
+    Under a name of one word, which the service, its package and its image share.
+    """
+    name = f"orders{uuid4().hex[:8]}"
+    repository.rename(name)
     repository.done("make", "remove-example")
     repository.commit()
     files = repository.files()
     assert not [path for path in files if "item" in path]
     assert not [path for path, text in files.items() if "/items" in text and path != "CHANGELOG.md"]
-    repository.passes()
+    with images_of(name):
+        repository.passes()
+        repository.done("make", "docker-build")
     with repository.running() as client:
+        assert client.get("/version").json()["name"] == name
         assert client.get("/openapi.json").json()["paths"].keys() == KEPT
         assert client.get("/items").status_code == 404
 
