@@ -40,7 +40,7 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
     def _drain(self) -> None:
-        state = self.lifespan.state  # of main.py; empty before it has begun
+        state = self.lifespan.state  # what main.py yields; empty before, and of other applications
         if seconds := state["settings"].drain_seconds if "settings" in state else 0:
             state["readiness"].draining = True
             self.config.encoded_headers.append((b"connection", b"close"))
