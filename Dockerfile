@@ -35,13 +35,13 @@ RUN --mount=from=uv,source=/uv,target=/usr/local/bin/uv \
     --mount=type=secret,id=ca-bundle,target=/etc/ssl/certs/ca-certificates.crt \
     --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
     --mount=type=bind,source=uv.lock,target=uv.lock \
-    --mount=type=bind,source=image/strip.py,target=/image/strip.py \
+    --mount=type=bind,source=tools/image/strip.py,target=/image/strip.py \
     uv sync --locked --no-dev --no-install-project && \
     python /image/strip.py .venv && \
     rm .venv/.lock
 
 FROM dependencies AS runtime
-RUN --mount=type=bind,source=image/runtime.py,target=/image/runtime.py \
+RUN --mount=type=bind,source=tools/image/runtime.py,target=/image/runtime.py \
     /usr/local/bin/python /image/runtime.py .venv /runtime
 
 FROM dependencies AS build
@@ -75,10 +75,10 @@ RUN --mount=from=uv,source=/uv,target=/usr/local/bin/uv \
     --mount=type=secret,id=netrc,target=/root/.netrc \
     --mount=type=secret,id=ca-bundle,target=/etc/ssl/certs/ca-certificates.crt \
     uv sync --locked --no-dev --group debug
-COPY dev/reload.py dev/
+COPY tools/dev/reload.py tools/dev/
 USER 10001:10001
 EXPOSE 8000
-CMD ["python", "-m", "dev.reload"]
+CMD ["python", "-m", "tools.dev.reload"]
 
 
 FROM scratch AS production
@@ -93,8 +93,8 @@ WORKDIR /app
 COPY --from=runtime /runtime /
 COPY --from=dependencies /app/.venv .venv
 COPY --from=build /project .
-COPY image/healthcheck.py .
-RUN --mount=type=bind,source=image/verify.py,target=/tmp/verify.py ["python", "/tmp/verify.py"]
+COPY tools/image/healthcheck.py .
+RUN --mount=type=bind,source=tools/image/verify.py,target=/tmp/verify.py ["python", "/tmp/verify.py"]
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=3s --start-period=30s --start-interval=1s --retries=3 \

@@ -15,7 +15,7 @@ BUILD_ARGS = --build-arg APP_VERSION=$(VERSION) --build-arg GIT_SHA=$(GIT_SHA) -
 PLATFORMS := linux/amd64,linux/arm64
 PYTHON_IMAGE = $(shell sed -n 's/^ARG PYTHON_VERSION=/python:/p' Dockerfile)-slim-trixie
 UV_IMAGE = $(shell sed -n 's/^ARG UV_IMAGE=//p' Dockerfile)
-CLUSTER = NAME="$(NAME)" $(RUN) python -m cluster
+CLUSTER = NAME="$(NAME)" $(RUN) python -m tools.cluster
 LINT := $(RUN) --group lint
 TIDY := $(RUN) ruff format --quiet && $(RUN) ruff check --fix --quiet
 # $(call with_go,program,command): what only Go builds. Without Go a person goes on, and CI fails.
@@ -25,7 +25,7 @@ with_go = if command -v go >/dev/null; then $(2); \
 ##@ Develop
 .PHONY: run
 run: .venv ## Run the service with reload, on its own PostgreSQL and Valkey (PORT=8000)
-	@$(RUN) python -m dev.run
+	@$(RUN) python -m tools.dev.run
 
 .PHONY: format
 format: .venv ## Mend what can be mended: formatting, order of imports, simple findings
@@ -42,7 +42,7 @@ revision: .development ## Begin the next migration, in a container (MESSAGE="add
 
 ##@ Check
 .PHONY: test
-test: .venv ## Run all tests but test-cluster and test-fork, with the coverage gate (FLAGS= for pytest)
+test: .venv ## Run all tests but test-cluster and test-template, with the coverage gate (FLAGS= for pytest)
 	@$(RUN) pytest -n 2 --dist worksteal --cov --cov-report=term $(FLAGS)
 
 .PHONY: test-unit
@@ -57,9 +57,9 @@ test-integration: .venv ## Run the tests on real PostgreSQL and Valkey
 test-container: .venv ## Run the tests of the image and the Compose stack, which need Docker
 	@$(RUN) pytest -n 2 --dist worksteal tests/container
 
-.PHONY: test-fork
-test-fork: .docker .venv ## Run the tests of a service made from this: renamed, without the example
-	@$(RUN) pytest --timeout 1800 tests/fork
+.PHONY: test-template
+test-template: .docker .venv ## Run the tests of a service made from this: renamed, without the example
+	@$(RUN) pytest --timeout 1800 tests/template
 
 .PHONY: test-cluster
 test-cluster: .docker .venv ## Run the tests on a real cluster, in namespaces of their own (CONTEXT=kind-kind LOAD=)
@@ -80,7 +80,7 @@ lint-python: .venv ## Check the Python part of it: style, types and the directio
 .PHONY: lint-files
 lint-files: .venv ## Check the rest: Dockerfiles, shell scripts, YAML files, and workflows if Go is there
 	@$(LINT) hadolint Dockerfile Dockerfile.dev .devcontainer/Dockerfile
-	@$(LINT) shellcheck .ci/run */*.sh
+	@$(LINT) shellcheck .ci/run tools/*/*.sh
 	@$(LINT) yamllint --strict .
 	@$(LINT) zizmor --offline --pedantic --quiet .
 	@$(call with_go,actionlint,$(LINT) go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12 .github/workflows/*.yml)
@@ -97,16 +97,16 @@ audit: | $(OWN_UV) ## Look for known vulnerabilities of the locked packages
 
 .PHONY: bench
 bench: .venv ## Measure speed and memory beside a bare FastAPI application
-	@$(RUN) --group bench python -m bench.run
+	@$(RUN) --group bench python -m tools.benchmarks.run
 
 .PHONY: bench-image
 bench-image: .docker .venv ## Measure the image's size, its builds and its start
-	@$(RUN) python -m bench.image
+	@$(RUN) python -m tools.benchmarks.image
 
 .PHONY: bench-restart
 bench-restart: .docker .venv ## Count what restarts under load lose, with the drain and without (CONTEXT=kind-kind LOAD=)
 	$(if $(CONTEXT),,$(error Name the cluster: make bench-restart CONTEXT=kind-kind))
-	@CONTEXT="$(CONTEXT)" $(RUN) python -m bench.restart
+	@CONTEXT="$(CONTEXT)" $(RUN) python -m tools.benchmarks.restart
 
 ##@ Image
 .PHONY: docker-build
@@ -117,7 +117,7 @@ docker-build: .docker ## Build the image: fastapi-k8s:latest, and a tag of its c
 
 .PHONY: docker-run
 docker-run: .image ## Run the image on port 8000, on a database of its own or with ENV_FILE= (PORT=8000)
-	@sh image/run.sh $(NAME) "$(or $(PORT),8000)" "$(ENV_FILE)"
+	@sh tools/image/run.sh $(NAME) "$(or $(PORT),8000)" "$(ENV_FILE)"
 
 .PHONY: docker-shell
 docker-shell: .development ## Open a shell beside the running service, whose files are in /proc/1/root (CONTAINER=)
@@ -148,7 +148,7 @@ docker-build-multiarch: .builder ## Build for amd64 and arm64, into dist/image.t
 
 .PHONY: docker-publish
 docker-publish: .builder docker-sbom ## Push both architectures, with SBOM and provenance, under a tag of their own (REGISTRY=)
-	@sh image/publish.sh "$(REGISTRY)/$(NAME):$(VERSION)-$(GIT_SHA)" --platform $(PLATFORMS) $(BUILD_ARGS) $(FLAGS)
+	@sh tools/image/publish.sh "$(REGISTRY)/$(NAME):$(VERSION)-$(GIT_SHA)" --platform $(PLATFORMS) $(BUILD_ARGS) $(FLAGS)
 
 .PHONY: docker-sign
 docker-sign: ## Sign what docker-publish has pushed, with cosign and without a key (IMAGE=…@sha256:…)
@@ -222,7 +222,7 @@ k8s-shell: .venv ## Open a shell beside a running pod, whose files are in /proc/
 
 .PHONY: k8s-config
 k8s-config: .venv ## Name the ConfigMap in k8s.yaml by its data, after an edit
-	@$(RUN) python -m cluster.manifest
+	@$(RUN) python -m tools.cluster.manifest
 
 .PHONY: undeploy
 undeploy: .venv ## Remove everything but the data and their password
@@ -236,13 +236,13 @@ destroy: .venv ## Remove the namespace with its data, after asking
 .PHONY: rename
 rename: .venv ## Give the service another name, everywhere (NAME=orders)
 	$(if $(filter command,$(origin NAME)),,$(error Say what the service is called: make rename NAME=orders))
-	@$(RUN) python -m fork.rename "$$NAME"
+	@$(RUN) python -m tools.template.rename "$$NAME"
 	@$(UV) sync --quiet && $(TIDY)
 
 # example
 .PHONY: remove-example
 remove-example: .venv ## Take the items out: code, migration, tests, measurements, documents
-	@$(RUN) python -m fork.remove_example
+	@$(RUN) python -m tools.template.remove_example
 	@$(TIDY)
 # end example
 
@@ -260,7 +260,7 @@ help: ## Print this list
 	@$(UV) sync --locked
 
 .uv/bin/uv:
-	@sh dev/install-uv.sh
+	@sh tools/dev/install-uv.sh
 
 .docker:
 	@command -v docker >/dev/null || { echo 'Docker is missing: install it (https://docs.docker.com/get-started/get-docker/). `make run` needs none.' >&2; exit 1; }
@@ -271,7 +271,7 @@ help: ## Print this list
 	@docker image inspect $(NAME):latest >/dev/null 2>&1 || { echo 'There is no image yet: make docker-build' >&2; exit 1; }
 
 .builder: .docker
-	@sh image/builder.sh $(PLATFORMS)
+	@sh tools/image/builder.sh $(PLATFORMS)
 
 .development: .docker
 	@docker build --quiet --file Dockerfile.dev --tag $(NAME):development . >/dev/null

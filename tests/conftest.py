@@ -16,10 +16,10 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from dev.servers import free_port
 from fastapi_k8s.main import create_app
 from fastapi_k8s.observability import logs
 from fastapi_k8s.settings import Settings
+from tools.dev.servers import free_port
 
 MakeSettings: TypeAlias = Callable[..., Settings]
 Serve: TypeAlias = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dev.servers import free_port
 from fastapi_k8s import NAME
+from tools.dev.servers import free_port
 
 PROGRAMS = Path(sys.executable).parent
 MIGRATE = [str(PROGRAMS / NAME), "migrate"]

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.rollout import whole
-from dev.servers import wait_until
 from tests.cluster.place import Place, place
+from tools.cluster.rollout import whole
+from tools.dev.servers import wait_until
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
 
-from cluster.kubectl import Kubectl
-from cluster.rollout import image_of
 from fastapi_k8s import NAME
 from tests import load
 from tests.checkout import PROJECT, copy_checkout, inherited, output
+from tools.cluster.kubectl import Kubectl
+from tools.cluster.rollout import image_of
 
 CLIENTS, PAUSE = 60, 0.04
 """At most 1,500 requests/s; about half of that on two cores that run the cluster too."""

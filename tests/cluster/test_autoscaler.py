@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from dev.servers import wait_until
 from tests.cluster.place import Place
+from tools.dev.servers import wait_until
 
 QUICK = {
     "stabilizationWindowSeconds": 15,

@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cluster.rollout import whole
-from dev.servers import wait_until
 from tests.cluster.place import CLIENTS, Place
 from tests.load import Load
+from tools.cluster.rollout import whole
+from tools.dev.servers import wait_until
 
 KILL_WORKERS = """
 import os, pathlib, signal

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-from cluster.rollout import whole
-from dev.servers import wait_until
 from tests.cluster.place import Place
 from tests.cluster.test_faults import kill, restarts
+from tools.cluster.rollout import whole
+from tools.dev.servers import wait_until
 
 WRITE = """
 import http.client, json, sys, threading

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cluster.kubectl import ClusterError
 from tests.cluster.place import Place
+from tools.cluster.kubectl import ClusterError
 
 CONNECT = """
 import socket, sys

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from cluster.rollout import is_ready
-from dev.servers import wait_until
 from fastapi_k8s.migrations import newest_revision
 from tests.checkout import output
 from tests.cluster.place import Place
+from tools.cluster.rollout import is_ready
+from tools.dev.servers import wait_until
 
 RESTARTS, REQUESTS = 5, 100_000
 

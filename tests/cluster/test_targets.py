@@ -11,13 +11,13 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from cluster.kubectl import Kubectl
-from cluster.manifest import render
-from cluster.rollout import image_of, whole
-from dev.servers import free_port, wait_until
 from fastapi_k8s import NAME
 from tests.cluster.place import Place
 from tests.container.conftest import answers
+from tools.cluster.kubectl import Kubectl
+from tools.cluster.manifest import render
+from tools.cluster.rollout import image_of, whole
+from tools.dev.servers import free_port, wait_until
 
 
 def test_a_second_deploy_keeps_the_secret_and_tells_the_address(service: Place) -> None:

@@ -20,9 +20,9 @@ import pytest
 from python_on_whales import Container, DockerClient
 from python_on_whales.exceptions import DockerException
 
-from dev.servers import wait_until
 from fastapi_k8s import NAME
 from tests.checkout import PROJECT, copy_checkout, output
+from tools.dev.servers import wait_until
 
 POSTGRES, REDIS = "postgres:18-alpine", "redis:8-alpine"
 PASSWORD = uuid4().hex

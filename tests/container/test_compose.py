@@ -12,10 +12,10 @@ import httpx
 import pytest
 from python_on_whales import DockerClient
 
-from dev.servers import free_port, wait_until
 from fastapi_k8s import NAME
 from tests.checkout import copy_checkout, inherited, output
 from tests.container.conftest import PASSWORD, answers
+from tools.dev.servers import free_port, wait_until
 
 
 @dataclass

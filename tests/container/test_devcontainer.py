@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from python_on_whales import DockerClient
 
-from dev.servers import wait_until
 from tests.checkout import PROJECT, copy_checkout, output
 from tests.container.test_compose import Stack, stack
+from tools.dev.servers import wait_until
 
 GIVEN: dict[str, Any] = json.loads((PROJECT / ".devcontainer/devcontainer.json").read_text())
 [ATTACH, _] = json.loads((PROJECT / ".vscode/launch.json").read_text())["configurations"]

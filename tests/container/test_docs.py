@@ -16,11 +16,11 @@ import httpx
 import pytest
 from python_on_whales import Container, DockerClient
 
-from dev.servers import free_port, wait_until
 from fastapi_k8s import NAME
 from tests.checkout import PROJECT, copy_checkout, inherited, output
 from tests.container.conftest import settings
 from tests.docs import blocks
+from tools.dev.servers import free_port, wait_until
 
 UNTIL_CTRL_C = re.compile("docker compose up|docker compose watch|docker run .*|make docker-run")
 WATCHES = re.compile("Watch (configuration|enabled)")  # before Compose 2.27, and since

@@ -250,9 +250,9 @@ def test_the_context_has_no_secret_no_history_and_no_tests(
     docker.build(context, file=everything, output={"type": "local", "dest": str(tmp_path / "sent")})
     sent = {str(path.relative_to(tmp_path / "sent")) for path in (tmp_path / "sent").rglob("*")}
     top = {name.split("/")[0] for name in sent}
-    assert top == {"pyproject.toml", "uv.lock", "README.md", "LICENSE", "dev", "image", "src"}
+    assert top == {"pyproject.toml", "uv.lock", "README.md", "LICENSE", "tools", "src"}
     assert [name for name in sent if ".env" in name or "__pycache__" in name] == []
-    assert {name for name in sent if name.startswith("dev/")} == {"dev/reload.py"}
+    assert {name for name in sent if name.startswith("tools/dev/")} == {"tools/dev/reload.py"}
 
 
 def test_the_development_stage_serves_with_a_shell_a_debugger_and_the_same_user(

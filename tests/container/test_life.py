@@ -12,8 +12,8 @@ import httpx
 import pytest
 from python_on_whales import Container, DockerClient
 
-from dev.servers import wait_until
 from tests.container.conftest import LABELS, Serve, Service, answers, settings
+from tools.dev.servers import wait_until
 
 WORKERS = "import pathlib; print(*pathlib.Path('/proc/1/task/1/children').read_text().split())"
 

@@ -12,10 +12,10 @@ import httpx
 import pytest
 from python_on_whales import DockerClient
 
-from dev.servers import free_port, wait_until
 from fastapi_k8s.migrations import newest_revision
 from tests.checkout import PROJECT, copy_checkout, inherited, output
 from tests.container.conftest import LABELS, RUN, Service, answers
+from tools.dev.servers import free_port, wait_until
 
 OTHER_USER = 4242
 TARGETS = ["docker-build", "docker-run", "docker-shell", "docker-size", "docker-scan", "up", "down"]

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from python_on_whales import Container, DockerClient
 
-from cluster import images, local
-from cluster.kubectl import ClusterError, Kubectl
-from dev.servers import wait_until
 from tests.container.conftest import LABELS, RUN, base_image, succeeds
+from tools.cluster import images, local
+from tools.cluster.kubectl import ClusterError, Kubectl
+from tools.dev.servers import wait_until
 
 NODE = f"{RUN}-control-plane"
 DOCKERFILE = f"""FROM {base_image()}

@@ -4,7 +4,6 @@ from uuid import uuid4
 
 from python_on_whales import DockerClient
 
-from dev.servers import wait_until
 from tests.container.conftest import (
     Serve,
     answers,
@@ -13,6 +12,7 @@ from tests.container.conftest import (
     redis_container,
     settings,
 )
+from tools.dev.servers import wait_until
 
 
 def test_without_postgresql_503_and_with_it_again_200_without_a_restart(

@@ -11,7 +11,6 @@ import httpx
 import pytest
 from python_on_whales import Container, DockerClient
 
-from dev.servers import wait_until
 from fastapi_k8s import NAME
 from fastapi_k8s.migrations import newest_revision
 from tests.container.conftest import (
@@ -26,6 +25,7 @@ from tests.container.conftest import (
     settings,
     succeeds,
 )
+from tools.dev.servers import wait_until
 
 BEHIND = "postgres-behind-pgbouncer"
 MIGRATIONS, CLIENTS, SERVERS = 20, 10, 2

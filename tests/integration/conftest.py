@@ -11,10 +11,10 @@ import asyncpg
 import httpx
 import pytest
 
-from dev.servers import Postgres, Valkey, running
 from fastapi_k8s.migrations.migrate import migrate
 from fastapi_k8s.settings import Settings
 from tests.conftest import MakeSettings
+from tools.dev.servers import Postgres, Valkey, running
 
 FAST = ("fsync=off", "full_page_writes=off", "max_connections=200")
 """What a test's PostgreSQL does without: its data need not outlive the machine."""

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from redis.asyncio import Redis
 
-from dev.servers import Valkey, free_port
 from fastapi_k8s import cache as cache_module
 from fastapi_k8s.cache import Cache, open_cache
 from tests.conftest import MakeSettings
+from tools.dev.servers import Valkey, free_port
 
 Loader = Callable[[], Awaitable[bytes]]
 

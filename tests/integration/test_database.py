@@ -9,12 +9,12 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from dev.servers import Postgres
 from fastapi_k8s.database import UNAVAILABLE
 from fastapi_k8s.main import create_app
 from fastapi_k8s.migrations.migrate import migrate
 from tests.conftest import MakeSettings, Serve
 from tests.integration.conftest import admin, until
+from tools.dev.servers import Postgres
 
 ASLEEP = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import httpx
 
-from dev.servers import free_port, wait_until
 from tests.checkout import PROJECT, inherited
 from tests.docs import blocks
+from tools.dev.servers import free_port, wait_until
 
 
 def follow(block: str, folder: Path, database_url: str) -> None:

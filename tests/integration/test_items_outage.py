@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from dev.servers import Postgres, Valkey
 from fastapi_k8s.main import create_app
 from fastapi_k8s.migrations.migrate import migrate
 from tests.conftest import MakeSettings, Serve
 from tests.integration.conftest import until
+from tools.dev.servers import Postgres, Valkey
 
 
 async def create(client: httpx.AsyncClient) -> str:

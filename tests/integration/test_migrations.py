@@ -13,12 +13,12 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from dev.servers import Postgres, free_port
 from fastapi_k8s import NAME
 from fastapi_k8s.migrations import newest_revision
 from fastapi_k8s.migrations.migrate import migrate
 from tests.conftest import MakeSettings
 from tests.integration.conftest import admin, query
+from tools.dev.servers import Postgres, free_port
 
 COMMAND = Path(sys.executable).parent / NAME
 

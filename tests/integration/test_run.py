@@ -14,9 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dev.servers import Postgres, Valkey, free_port, wait_until
 from tests.checkout import PROJECT, copy_checkout
 from tests.docs import blocks
+from tools.dev.servers import Postgres, Valkey, free_port, wait_until
 
 OURS = re.compile(r"VIRTUAL_ENV|COV.*|UV(_PROJECT.*|_RUN.*)?|MAKE.*|MFLAGS|PYTHONPATH|PYTEST.*")
 """Variables of this test run, which a person's shell would not have."""

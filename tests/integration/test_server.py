@@ -18,10 +18,10 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from dev.servers import free_port, wait_until
 from fastapi_k8s import server
 from tests.conftest import MakeSettings
 from tests.load import steady_load
+from tools.dev.servers import free_port, wait_until
 
 
 class Gunicorn:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster.manifest import config_name, name_config
-from cluster.secret import contents
 from fastapi_k8s.settings import Settings
 from tests.checkout import PROJECT
 from tests.manifest.conftest import DOCUMENTS, MANIFEST, find, pods
+from tools.cluster.manifest import config_name, name_config
+from tools.cluster.secret import contents
 
 PASSWORD = "0123456789abcdef"
 RESERVED = 3

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from cluster import images, local, rollout
-from cluster.kubectl import ClusterError, Kubectl
-from cluster.rollout import not_on_the_node, prove
-from cluster.secret import create_secret
 from tests.checkout import PROJECT
+from tools.cluster import images, local, rollout
+from tools.cluster.kubectl import ClusterError, Kubectl
+from tools.cluster.rollout import not_on_the_node, prove
+from tools.cluster.secret import create_secret
 
 IMAGE = "fastapi-k8s:0123456789ab"
 EXEC = ("docker", "exec", "--interactive")
@@ -488,7 +488,7 @@ def test_the_make_targets_say_what_is_wrong(
     found = json.dumps({"contexts": [{"name": "staging", "context": {"cluster": "staging"}}]})
     tools.answer("kubectl", {"current-context": "staging\n", "config view --minify": found})
     done = subprocess.run(
-        [sys.executable, "-m", "cluster", "status"],
+        [sys.executable, "-m", "tools.cluster", "status"],
         cwd=PROJECT,
         env={**os.environ, **given},
         capture_output=True,

@@ -23,8 +23,8 @@ FOLLOWED = {
     ("docs/compose.md", "sh docker"): ["container/test_docs.py"],
     ("docs/configuration.md", "sh"): ["integration/test_docs.py"],
     ("docs/dockerfile.md", "sh docker"): ["container/test_docs.py"],
-    ("docs/domain.md", "sh"): ["fork/test_documents.py"],
-    ("docs/forking.md", "sh"): ["fork/test_documents.py"],
+    ("docs/domain.md", "sh"): ["template/test_documents.py"],
+    ("docs/forking.md", "sh"): ["template/test_documents.py"],
 }
 """The tests that run a page's commands, by what these need."""
 UNTESTED = {"sh cluster", "sh registry"}

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from fastapi_k8s import NAME
-from fork import checkout, rename
-from fork.marks import left
-from fork.names import package
+from tools.template import checkout, rename
+from tools.template.marks import left
+from tools.template.names import package
 
 
 def git(*arguments: str) -> None:

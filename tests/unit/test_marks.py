@@ -4,9 +4,9 @@ import ast
 
 import pytest
 
-from fork.checkout import texts
-from fork.marks import left, without
 from tests.checkout import PROJECT
+from tools.template.checkout import texts
+from tools.template.marks import left, without
 
 PYTHON = """
 import a  # old

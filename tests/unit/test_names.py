@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fork.names import fault
 from tests.checkout import PROJECT
+from tools.template.names import fault
 
 
 @pytest.mark.parametrize(

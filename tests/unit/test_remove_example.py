@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fork import remove_example
 from tests.checkout import output
+from tools.template import remove_example
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def test_the_uv_that_make_installs_is_the_images(tmp_path: Path) -> None:
     python.chmod(0o755)
     (tmp_path / "Dockerfile").write_bytes((PROJECT / "Dockerfile").read_bytes())
     environment = {**inherited(), "PATH": f"{tmp_path}:{inherited()['PATH']}"}
-    script = str(PROJECT / "dev" / "install-uv.sh")
+    script = str(PROJECT / "tools" / "dev" / "install-uv.sh")
     installed = output(["sh", script], cwd=tmp_path, env=environment).split()[-1]
     (version,) = versions("Dockerfile")[1]
     assert installed == f"uv=={version}"

@@ -13,8 +13,8 @@ FILES = (
     f"{FOLDER}/*",
     f"{MIGRATIONS}/0002_items.py",
     "tests/*/test_items*.py",
-    "bench/*items*",
-    "fork/remove_example.py",
+    "tools/benchmarks/*items*",
+    "tools/template/remove_example.py",
     "tests/*/test_remove_example.py",
 )
 

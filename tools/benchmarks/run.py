@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from dev.servers import Postgres, ServerError, Valkey, running
+from tools.dev.servers import Postgres, ServerError, Valkey, running
 
 from . import report
 from .footprint import memory, starts

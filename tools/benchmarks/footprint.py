@@ -4,7 +4,7 @@ from pathlib import Path
 from statistics import median
 from time import monotonic
 
-from dev.servers import running
+from tools.dev.servers import running
 
 from .load import Case
 from .processes import PLAIN, SERVICE, Gunicorn
@@ -15,7 +15,7 @@ STARTS, MEMORY_ROUNDS, WORKERS = 9, 3, 4
 def starts(folder: Path, url: str) -> tuple[float, float]:
     """Seconds from the command to the first 200: the service's, and the bare application's."""
     service = Gunicorn(folder / "service", *SERVICE, DATABASE_URL=url)
-    bare = Gunicorn(folder / "plain", *PLAIN, "--preload", "bench.bare:application()")
+    bare = Gunicorn(folder / "plain", *PLAIN, "--preload", "tools.benchmarks.bare:application()")
     pairs = [(_start(service), _start(bare)) for _ in range(STARTS + 1)]
     ours, its = zip(*pairs[1:], strict=True)  # the first may have compiled bytecode
     return median(ours), median(its)

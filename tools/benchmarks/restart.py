@@ -9,8 +9,8 @@ import sys
 from statistics import median
 from time import monotonic
 
-from cluster.kubectl import ClusterError
 from tests.cluster.place import CLIENTS, PAUSE, Place, place
+from tools.cluster.kubectl import ClusterError
 
 RESTARTS, REQUESTS = 5, 100_000
 DRAINS = ("0", "5")

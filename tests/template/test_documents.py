@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from tests.checkout import PROJECT
 from tests.docs import blocks
-from tests.fork.repository import Fork, fork
+from tests.template.repository import Fork, fork
 
 FILE = re.compile(r"`(\S+)`:\n\n```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 FORKING = PROJECT / "docs" / "forking.md"

@@ -13,10 +13,10 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 import fastapi_k8s as package
-from dev.reload import serve
-from dev.servers import Postgres, Server, ServerError, Valkey, running
+from tools.dev.reload import serve
+from tools.dev.servers import Postgres, Server, ServerError, Valkey, running
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 LOCAL = PROJECT / ".local"
 HOST = "127.0.0.1"
 

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from urllib.request import urlopen
 
-from dev.servers import Server
+from tools.dev.servers import Server
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 FIRST, *OTHERS = sorted(os.sched_getaffinity(0))
 """The core of what is measured, and those of everything else."""
 

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.fork.repository import Fork, images_of
+from tests.template.repository import Fork, images_of
 
 KEPT = {"/health", "/ready", "/version", "/metrics"}
 

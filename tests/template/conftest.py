@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fork.repository import Fork, fork
+from tests.template.repository import Fork, fork
 
 
 @pytest.fixture

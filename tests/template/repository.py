@@ -10,8 +10,8 @@ from pathlib import Path
 
 import httpx
 
-from dev.servers import free_port, wait_until
 from tests.checkout import copy_checkout, inherited, output
+from tools.dev.servers import free_port, wait_until
 
 KEPT = ("CI", "GOCACHE", "GOPATH", "GOPROXY", "UV_CACHE_DIR", "UV_PYTHON")
 

@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 
 from fastapi_k8s import NAME
-from fork.names import package
-from tests.fork.repository import Fork, fork, images_of
+from tests.template.repository import Fork, fork, images_of
+from tools.template.names import package
 
 HISTORY = "CHANGELOG.md"
 ID = uuid4().hex[:8]

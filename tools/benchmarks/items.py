@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 from redis import Redis
 
-from dev.servers import Valkey, running
+from tools.dev.servers import Valkey, running
 
 from .load import Case, Sample, wrk
 from .processes import SERVICE, Gunicorn
@@ -21,7 +21,7 @@ INSERT = """
 INSERT INTO items (name, description)
 SELECT 'Lamp', 'For the desk.' FROM generate_series(1, $1) RETURNING id
 """
-BARE = "bench.bare_items:application()"
+BARE = "tools.benchmarks.bare_items:application()"
 EACH_ONCE = Path(__file__).with_name("items.lua")
 
 

@@ -1,4 +1,4 @@
-"""`python -m cluster ACTION`: what `make deploy`, `make restart` and their like do.
+"""`python -m tools.cluster ACTION`: what `make deploy`, `make restart` and their like do.
 
 Variables of make reach it through the environment: CONTEXT, NAMESPACE, LOAD, TIMEOUT, NAME, and
 what one action takes.
@@ -26,7 +26,7 @@ ACTIONS = {
 
 def main() -> None:
     """Do what the command line names. Leaves with a message if it cannot be done."""
-    parser = argparse.ArgumentParser(prog="python -m cluster")
+    parser = argparse.ArgumentParser(prog="python -m tools.cluster")
     parser.add_argument("action", choices=ACTIONS)
     action = ACTIONS[parser.parse_args().action]
     try:

@@ -8,7 +8,7 @@ import uvicorn
 import fastapi_k8s as package
 from fastapi_k8s.observability import logs
 
-SOURCE = Path(__file__).resolve().parent.parent / "src"
+SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 
 def serve(host: str, port: int, root_path: str) -> None:

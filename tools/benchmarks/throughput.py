@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 
-from dev.servers import Valkey, running
+from tools.dev.servers import Valkey, running
 
 from . import items  # example
 from .load import Case, Sample
@@ -33,8 +33,12 @@ def throughput(folder: Path, url: str, valkey: Valkey) -> Samples:
 @contextmanager
 def _cases(folder: Path, url: str, service: Gunicorn) -> Iterator[list[Case]]:
     """What every service can be asked for, with the servers running."""
-    bare = Gunicorn(folder / "bare", *SERVICE, "bench.bare:application()", DATABASE_URL=url)
-    addons = Gunicorn(folder / "addons", *SERVICE, "bench.addons:application()", DATABASE_URL=url)
+    bare = Gunicorn(
+        folder / "bare", *SERVICE, "tools.benchmarks.bare:application()", DATABASE_URL=url
+    )
+    addons = Gunicorn(
+        folder / "addons", *SERVICE, "tools.benchmarks.addons:application()", DATABASE_URL=url
+    )
     with running(bare, addons, service):
         yield [
             Case("bare", bare),

@@ -1,0 +1,1 @@
+"""Programs that work on this project. The application never imports them and never ships them."""
