@@ -1,4 +1,4 @@
-# The image that ships, and with --target development the one to debug it in. docs/dockerfile.md goes through it.
+# The production image, and with `--target development` an image to debug it. docs/dockerfile.md explains each line.
 ARG PYTHON_VERSION=3.14.8
 ARG PYTHON_IMAGE=python:${PYTHON_VERSION}-slim-trixie
 ARG PYTHON_DIGEST=
@@ -17,7 +17,7 @@ WORKDIR /app
 
 
 FROM base AS dependencies
-# The constants make the files of two builds of one commit equal. A source never changes under its bytecode.
+# Without the first three, bytecode contains times and random orders, and two builds of one commit differ.
 ENV PYC_INVALIDATION_MODE=UNCHECKED_HASH \
     PYTHONHASHSEED=0 \
     SOURCE_DATE_EPOCH=0 \
@@ -25,6 +25,7 @@ ENV PYC_INVALIDATION_MODE=UNCHECKED_HASH \
     UV_LINK_MODE=copy \
     UV_NO_DEV=1 \
     UV_PYTHON_DOWNLOADS=never
+# No version is pinned, because Debian deletes superseded versions.
 # hadolint ignore=DL3008
 RUN apt-get update && \
     apt-get install -y --no-install-recommends binutils && \
@@ -38,6 +39,7 @@ RUN --mount=from=uv,source=/uv,target=/usr/local/bin/uv \
     --mount=type=bind,source=tools/image/strip.py,target=/image/strip.py \
     uv sync --locked --no-dev --no-install-project && \
     python /image/strip.py .venv && \
+    # Every user may write this file.
     rm .venv/.lock
 
 FROM dependencies AS runtime
@@ -54,18 +56,20 @@ RUN --mount=from=uv,source=/uv,target=/usr/local/bin/uv \
     --mount=type=bind,source=README.md,target=README.md \
     --mount=type=bind,source=LICENSE,target=LICENSE \
     --mount=type=bind,source=src,target=src \
-    touch /tmp/began && \
-    # Reinstalled, or uv would take the wheel that it built for the same pyproject.toml before the edit.
+    touch /tmp/build-start && \
+    # Without --reinstall-package, uv would install the cached wheel of the source before the edit:
+    # its cache key is pyproject.toml alone.
     UV_COMPILE_BYTECODE=0 uv sync --locked --no-dev --no-editable --reinstall-package fastapi-k8s && \
     python -m compileall -q --invalidation-mode unchecked-hash .venv/lib/python*/site-packages/fastapi_k8s && \
     uv pip check && \
-    # What everybody may write, and what differs between two builds of the same source.
-    record=$(echo .venv/lib/python*/site-packages/fastapi_k8s-*.dist-info) && \
-    rm .venv/.lock "$record/uv_cache.json" && \
-    sed -i '/uv_cache.json/d' "$record/RECORD" && \
-    # A layer of its own, so that an edit moves kilobytes to the registry and to the nodes.
+    # Every user may write .lock, and uv_cache.json contains the time of the build.
+    dist_info=$(echo .venv/lib/python*/site-packages/fastapi_k8s-*.dist-info) && \
+    rm .venv/.lock "$dist_info/uv_cache.json" && \
+    sed -i '/uv_cache.json/d' "$dist_info/RECORD" && \
+    # Only the files of the project become the top layer of the image: if an edit changed the whole environment,
+    # each registry and node would load tens of megabytes instead of kilobytes.
     mkdir /project && \
-    find .venv -newer /tmp/began -type f -exec cp --parents --target-directory=/project {} +
+    find .venv -newer /tmp/build-start -type f -exec cp --parents --target-directory=/project {} +
 
 FROM build AS development
 COPY pyproject.toml uv.lock README.md LICENSE ./
@@ -90,16 +94,20 @@ ENV ENVIRONMENT=production \
     PYTHONUNBUFFERED=1 \
     SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 WORKDIR /app
+# In the order of how often they change, the least first: an edit invalidates only the layers after it.
 COPY --from=runtime /runtime /
 COPY --from=dependencies /app/.venv .venv
 COPY --from=build /project .
 COPY tools/image/healthcheck.py .
+# Without this check, a missing module or library would first show in a running container.
 RUN --mount=type=bind,source=tools/image/verify.py,target=/tmp/verify.py ["python", "/tmp/verify.py"]
+# A number, because Kubernetes cannot verify `runAsNonRoot` for a name.
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=3s --start-period=30s --start-interval=1s --retries=3 \
     CMD ["python", "-IS", "/app/healthcheck.py"]
 CMD ["gunicorn", "-c", "python:fastapi_k8s.server"]
+# These arguments change with every commit. Before the COPY instructions they would invalidate every layer.
 ARG APP_VERSION=
 ARG GIT_SHA=unknown
 ARG CREATED=

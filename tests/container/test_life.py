@@ -82,7 +82,10 @@ def test_the_check_fails_on(docker: DockerClient, image: str, port: str) -> None
     )
     check = ["docker", "exec", "--env", f"PORT={port}", container.id]
     check += ["python", "-IS", "/app/healthcheck.py"]
-    told = {"1": "no answer: [Errno 111] Connection refused\n", "8000": "answered 404\n"}[port]
+    told = {
+        "1": "GET /health failed: [Errno 111] Connection refused\n",
+        "8000": "GET /health returned status 404\n",
+    }[port]
 
     def fails_as_told() -> bool:
         done = subprocess.run(check, capture_output=True, text=True, check=False)

@@ -1,21 +1,28 @@
 #!/bin/sh
-# Say how to get a builder for PLATFORMS (separated by commas) and attestations, if there is none: builder.sh PLATFORMS
+# Check that `docker buildx` can build for several platforms, with attestations.
+# Usage: builder.sh PLATFORMS (separated by commas)
+# If it cannot, print how to set that up and exit with code 1: otherwise the build would fail with
+# a message that names neither the cause nor the command.
 set -eu
+platforms=$1
 
-found=$(docker buildx inspect --bootstrap)
-case $found in
+builder=$(docker buildx inspect --bootstrap)
+
+case $builder in
 *"Driver:"*" docker
 "*)
     if ! docker info --format '{{.DriverStatus}}' | grep -q io.containerd.snapshotter; then
-        echo 'The engine itself builds for one architecture, without attestations. Either switch its containerd image' >&2
-        echo 'store on (https://docs.docker.com/engine/storage/containerd/), or make a builder and try again:' >&2
+        echo 'The default builder of this Docker engine builds for one platform, without attestations.' >&2
+        echo 'Enable the containerd image store (https://docs.docker.com/engine/storage/containerd/),' >&2
+        echo 'or create a builder and try again:' >&2
         echo '    docker buildx create --use --driver docker-container' >&2
         exit 1
     fi
     ;;
 esac
-for platform in $(echo "$1" | tr , ' '); do
-    case $found in
+
+for platform in $(echo "$platforms" | tr , ' '); do
+    case $builder in
     *"$platform"*) ;;
     *)
         echo "The builder cannot build for $platform. Install its emulator and try again:" >&2

@@ -1,8 +1,12 @@
 #!/bin/sh
-# Run the production image: run.sh NAME PORT [ENV_FILE]
-# Without ENV_FILE on a PostgreSQL and a Redis of its own, which are gone afterwards.
+# Run the production image until Ctrl-C.
+# Usage: run.sh IMAGE_NAME PORT [ENV_FILE]
+# With ENV_FILE, the container takes its settings from this file. Without it, the image runs in a
+# Compose project with a new PostgreSQL and Redis, which is removed with its data at the end.
 set -eu
-name=$1 port=$2 env_file=${3:-}
+image_name=$1
+port=$2
+env_file=${3:-}
 
 case $port in
 '' | *[!0-9]*)
@@ -10,22 +14,35 @@ case $port in
     exit 2
     ;;
 esac
+
 if [ -n "$env_file" ]; then
-    exec docker run --rm --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
-        --env-file "$env_file" --env PORT=8000 --publish "127.0.0.1:$port:8000" "$name:latest"
+    exec docker run --rm \
+        --read-only \
+        --tmpfs /tmp \
+        --cap-drop ALL \
+        --security-opt no-new-privileges \
+        --env-file "$env_file" \
+        --env PORT=8000 \
+        --publish "127.0.0.1:$port:8000" \
+        "$image_name:latest"
 fi
 
-stack() {
+compose() {
     docker compose --file docker-compose.yml "$@"
 }
-# In the environment and not a flag: if the file cannot be read, `down` goes by what is there,
-# and would remove the volumes of the project that the caller has exported.
-COMPOSE_PROJECT_NAME=$name-run
+
+# The project is named by the environment, not by a flag: if Compose cannot read the file, `down`
+# falls back to COMPOSE_PROJECT_NAME, and would remove the volumes of the caller's own project.
+COMPOSE_PROJECT_NAME=$image_name-run
 API_PORT=$port
 POSTGRES_PASSWORD=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
 export COMPOSE_PROJECT_NAME API_PORT POSTGRES_PASSWORD
-trap 'stack down --volumes --timeout 45' EXIT
+
+# Longer than the stop_grace_period of the API.
+stop_timeout_seconds=45
+trap 'compose down --volumes --timeout "$stop_timeout_seconds"' EXIT
 trap 'exit 130' INT TERM
-stack up --no-build --detach --wait
-echo "The API is on http://127.0.0.1:$port. Ctrl-C ends it and removes its data."
-stack logs --follow --no-log-prefix api
+
+compose up --no-build --detach --wait
+echo "The API listens on http://127.0.0.1:$port. Press Ctrl-C to stop it and to remove its data."
+compose logs --follow --no-log-prefix api

@@ -1,7 +1,10 @@
-"""Strip the symbols from an environment's shared libraries: `python strip.py ENVIRONMENT`.
+"""Strip debug symbols from the shared libraries of a Python environment.
 
-Needs `strip` (binutils). Sizes and hashes in the packages' RECORD files follow, since scanners
-compare them (https://packaging.python.org/specifications/recording-installed-packages/).
+Usage: `python strip.py ENVIRONMENT`. It needs the program `strip` (Debian package `binutils`).
+
+Stripping changes the size and the hash of a library. Both are also listed in the `RECORD` file of
+its package, which scanners compare with the files, so the entries are updated. The format is
+described in https://packaging.python.org/specifications/recording-installed-packages/.
 """
 
 import base64
@@ -12,26 +15,32 @@ import sys
 from pathlib import Path
 
 
-def strip(environment: Path) -> None:
-    """Strip each library that a RECORD below `environment` lists, and write the RECORD anew."""
+def strip_environment(environment: Path) -> None:
+    """Strip the libraries of every package that is installed in `environment`."""
     for record in environment.glob("lib/python*/site-packages/*.dist-info/RECORD"):
-        with record.open(newline="") as file:
-            rows = list(csv.reader(file))
-        for row in rows:
-            library = record.parent.parent / row[0]
-            if ".so" in library.suffixes:
-                subprocess.run(["strip", "--strip-unneeded", library], check=True)
-                row[1:] = entry(library)
-        with record.open("w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(rows)
+        strip_package(record)
 
 
-def entry(library: Path) -> list[str]:
-    """What RECORD says of a file: its hash, and its size in bytes."""
-    content = library.read_bytes()
-    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=")
-    return [f"sha256={digest.decode()}", str(len(content))]
+def strip_package(record: Path) -> None:
+    """Strip each shared library that a `RECORD` file lists, and update its entry there."""
+    site_packages = record.parent.parent
+    with record.open(newline="") as file:
+        rows = list(csv.reader(file))
+    for row in rows:
+        path = site_packages / row[0]
+        if ".so" in path.suffixes:
+            subprocess.run(["strip", "--strip-unneeded", path], check=True)
+            row[1:] = [record_hash(path), str(path.stat().st_size)]
+    with record.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def record_hash(path: Path) -> str:
+    """Return the hash of a file's content as `RECORD` writes it: `sha256=` and unpadded Base64."""
+    digest = hashlib.sha256(path.read_bytes()).digest()
+    encoded = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return f"sha256={encoded}"
 
 
 if __name__ == "__main__":
-    strip(Path(sys.argv[1]))
+    strip_environment(Path(sys.argv[1]))
