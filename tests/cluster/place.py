@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 from fastapi_k8s import NAME
-from tests import load
 from tests.checkout import PROJECT, copy_checkout, inherited, output
+from tools.benchmarks import load_generator as load
 from tools.cluster.kubectl import Kubectl
 from tools.cluster.rollout import image_of
 
@@ -36,7 +36,7 @@ except OSError as error:
 
 @dataclass
 class Watched:
-    """The load program in the client. What it has seen is told by tests/load.py's `Load`."""
+    """The load generator, which runs in the client."""
 
     process: subprocess.Popen[str]
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.cluster.place import CLIENTS, Place
-from tests.load import Load
+from tools.benchmarks.load_generator import Load
 from tools.cluster.rollout import whole
 from tools.dev.servers import wait_until
 

@@ -31,7 +31,7 @@ def test_restarts_under_load_lose_none_of_100_000_requests(service: Place) -> No
             assert seen.failures == []
             if restarts >= RESTARTS and seen.sent >= REQUESTS:
                 break
-    assert {json.loads(answer)["commit"] for answer in seen.answers} == set(images)
+    assert {json.loads(answer)["commit"] for answer in seen.responses} == set(images)
 
 
 def test_without_a_new_image_the_pods_are_replaced_all_the_same(service: Place) -> None:
@@ -97,8 +97,8 @@ def test_a_pod_that_is_not_ready_gets_no_request(service: Place) -> None:
         seen = load.seen()
         service.done("rollback")
     assert seen.failures == []
-    assert seen.answers
-    assert not any("unready" in answer for answer in seen.answers)
+    assert seen.responses
+    assert not any("unready" in answer for answer in seen.responses)
 
 
 def test_an_image_that_is_not_on_the_node_fails_the_restart_and_is_named(service: Place) -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.container.conftest import Serve
-from tests.load import steady_load
+from tools.benchmarks.load_generator import steady_load
 
 DRAIN = 1.0
 ROUNDS = 10

@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fastapi_k8s import server
 from tests.conftest import MakeSettings
-from tests.load import steady_load
+from tools.benchmarks.load_generator import steady_load
 from tools.dev.servers import free_port, wait_until
 
 

@@ -50,7 +50,7 @@ def _measure(here: Place, drain: str) -> str:
     kept = sum(failure.kept_alive for failure in seen.failures)
     return (
         f"| {drain} | {len(seconds)} | {seen.sent:,} | {len(seen.failures) - kept} | {kept}"
-        f" | {seen.longest:.2f} | {median(seconds):.0f} |"
+        f" | {seen.longest_seconds:.2f} | {median(seconds):.0f} |"
     )
 
 
