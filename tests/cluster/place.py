@@ -76,8 +76,8 @@ class Place:
     def make(self, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
         """Run make with this place's variables; `given` is its standard input."""
         place = {"CONTEXT": self.kubectl.context, "NAMESPACE": self.kubectl.namespace}
-        variables = {**place, "NAME": self.image}
-        keep = ("KUBECONFIG", "LOAD")
+        variables = {**place, "IMAGE_NAME": self.image}
+        keep = ("KUBECONFIG", "IMAGE_LOADER")
         environment = {
             **{name: os.environ[name] for name in keep if name in os.environ},
             **inherited(),

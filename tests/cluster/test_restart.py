@@ -106,7 +106,7 @@ def test_an_image_that_is_not_on_the_node_fails_the_restart_and_is_named(service
     if any(each["containerRuntimeVersion"].startswith("docker://") for each in runtimes):
         pytest.skip("a node may use the Docker engine's own images")
     service.build("absent")
-    made = service.make("restart", "LOAD=true")
+    made = service.make("restart", "IMAGE_LOADER=true")
     assert made.returncode != 0
     assert "ErrImageNeverPull" in made.stderr
     assert f"A node has no image {service.image}:" in made.stderr

@@ -25,7 +25,7 @@ def test_a_second_deploy_keeps_the_secret_and_tells_the_address(service: Place) 
     told = service.done("deploy")
     assert service.kubectl.get("secret", NAME) == secret
     assert f"http://api.{service.kubectl.namespace}" in told
-    assert f"make forward CONTEXT={service.kubectl.context}" in told
+    assert f"make port-forward CONTEXT={service.kubectl.context}" in told
     assert whole(service.kubectl)
 
 
@@ -92,7 +92,7 @@ def test_logs_are_of_all_pods(service: Place) -> None:
 def test_forward_brings_the_service_to_a_port_here(service: Place) -> None:
     port = free_port()
     with (
-        started(service, "forward", f"PORT={port}"),
+        started(service, "port-forward", f"PORT={port}"),
         httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
     ):
         wait_until(lambda: answers(client, "/ready"), 30, "the forwarded port")

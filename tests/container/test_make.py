@@ -4,23 +4,19 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
 from python_on_whales import DockerClient
 
-from fastapi_k8s.migrations import newest_revision
 from tests.checkout import PROJECT, copy_checkout, inherited, output
 from tests.container.conftest import LABELS, RUN, Service, answers
 from tools.dev.servers import free_port, wait_until
 
-OTHER_USER = 4242
-TARGETS = ["docker-build", "docker-run", "docker-shell", "docker-size", "docker-scan", "up", "down"]
-TARGETS += ["docker-build-multiarch", "docker-publish", "docker-digests", "deploy", "restart", "ps"]
-TARGETS += ["db-shell", "migrate", "revision"]
+TARGETS = ["docker-build", "docker-run", "docker-shell", "docker-size", "docker-scan", "up"]
+TARGETS += ["docker-build-multiarch", "docker-publish", "docker-digests", "deploy", "restart"]
+TARGETS += ["compose-psql", "compose-migrate"]
 
 
 def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -46,32 +42,34 @@ def tools(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_without_docker_every_target_says_where_to_get_it(target: str, tools: str) -> None:
-    done = make(target, "MESSAGE=x", PATH=tools)
+    done = make(target, PATH=tools)
     assert done.returncode != 0
-    assert done.stderr.startswith("Docker is missing: install it (https://")
+    assert done.stderr.startswith("Docker is not installed: https://")
 
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.usefixtures("docker")
 def test_with_the_engine_stopped_every_target_says_to_start_it(target: str) -> None:
-    done = make(target, "MESSAGE=x", DOCKER_HOST="unix:///nowhere.sock")
+    done = make(target, DOCKER_HOST="unix:///nowhere.sock")
     assert done.returncode != 0
-    assert done.stderr.startswith("Docker does not answer: start")
+    assert done.stderr.startswith("Docker is not running")
 
 
 @pytest.mark.parametrize("target", ["docker-run", "docker-size", "docker-scan"])
 @pytest.mark.usefixtures("docker")
 def test_without_an_image_a_target_that_needs_one_says_how_to_build_it(target: str) -> None:
-    done = make(target, "NAME=never-built")
+    done = make(target, "IMAGE_NAME=never-built")
     assert done.returncode != 0
-    assert done.stderr.startswith("There is no image yet: make docker-build")
+    assert done.stderr.startswith(
+        "There is no image never-built:latest yet. Build it first: make docker"
+    )
 
 
 @pytest.fixture
 def built(image: str) -> str:
     """The name of an image that `make docker-build` has built."""
     name = f"{RUN}-built"
-    assert make("docker-build", f"NAME={name}").returncode == 0
+    assert make("docker-build", f"IMAGE_NAME={name}").returncode == 0
     return name
 
 
@@ -89,7 +87,7 @@ def test_docker_build_tags_the_image_by_its_content_and_labels_it_with_its_commi
 
 
 def test_docker_size_prints_both_sizes(built: str) -> None:
-    lines = make("docker-size", f"NAME={built}").stdout.splitlines()
+    lines = make("docker-size", f"IMAGE_NAME={built}").stdout.splitlines()
     compressed, on_disk = (float(line.split()[-2]) for line in lines)
     assert 10 < compressed < on_disk < 300
 
@@ -100,7 +98,7 @@ def test_docker_run_serves_the_image_and_ctrl_c_leaves_nothing(built: str, tmp_p
     compose.write_text(compose.read_text().replace("image: fastapi-k8s:", f"image: {built}:"))
     port = free_port()
     running = subprocess.Popen(
-        ["make", "docker-run", f"NAME={built}", f"PORT={port}"],
+        ["make", "docker-run", f"IMAGE_NAME={built}", f"PORT={port}"],
         cwd=tmp_path,
         env=inherited(),
         stdout=subprocess.PIPE,
@@ -128,10 +126,10 @@ def test_docker_run_refuses_a_port_that_is_no_number_and_leaves_other_projects_a
         f"{project}_data", labels={"com.docker.compose.project": project, **LABELS}
     )
     try:
-        done = make("docker-run", f"NAME={built}", "PORT=abc", COMPOSE_PROJECT_NAME=project)
+        done = make("docker-run", f"IMAGE_NAME={built}", "PORT=abc", COMPOSE_PROJECT_NAME=project)
         assert done.returncode != 0
         assert "PORT must be a number, not 'abc'." in done.stderr
-        done = make("docker-run", f"NAME={built}", "PORT=99999", COMPOSE_PROJECT_NAME=project)
+        done = make("docker-run", f"IMAGE_NAME={built}", "PORT=99999", COMPOSE_PROJECT_NAME=project)
         assert done.returncode != 0
         assert volume.exists()
     finally:
@@ -140,7 +138,7 @@ def test_docker_run_refuses_a_port_that_is_no_number_and_leaves_other_projects_a
 
 def test_docker_run_takes_an_env_file_with_a_space_in_its_name(built: str, tmp_path: Path) -> None:
     (tmp_path / "my settings.env").write_text("DATABASE_URL=postgresql://app:@db/app\n")
-    done = make("docker-run", f"NAME={built}", f"ENV_FILE={tmp_path}/my settings.env")
+    done = make("docker-run", f"IMAGE_NAME={built}", f"ENV_FILE={tmp_path}/my settings.env")
     assert done.returncode != 0
     assert "DATABASE_URL: Value error, has no password" in done.stderr
 
@@ -153,7 +151,7 @@ def test_docker_shell_sees_the_process_the_port_and_the_files_of_the_service(
         "python -c 'import urllib.request as u; print(u.urlopen(\"http://127.0.0.1:8000/health\").status)'\n"
     )
     told = output(
-        ["make", "docker-shell", f"CONTAINER={service.container.id}", f"NAME={RUN}"],
+        ["make", "docker-shell", f"CONTAINER={service.container.id}", f"IMAGE_NAME={RUN}"],
         cwd=PROJECT,
         env=inherited(),
         input=ask,
@@ -161,51 +159,6 @@ def test_docker_shell_sees_the_process_the_port_and_the_files_of_the_service(
     assert "gunicorn -c python:fastapi_k8s.server" in told
     assert "healthcheck.py" in told
     assert told.endswith("200\n")
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that others may pass through, unlike pytest's own."""
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        yield folder
-
-
-@pytest.mark.usefixtures("docker")
-def test_revision_writes_the_next_migration_as_the_caller(open_folder: Path) -> None:
-    """As a user without an account, where this process may become one."""
-    checkout = copy_checkout(open_folder)
-    caller = os.getuid()
-    become: dict[str, object] = {}
-    if caller == 0:
-        caller = OTHER_USER
-        for path in (checkout, *checkout.rglob("*")):
-            os.chown(path, caller, caller)
-        become = {"user": caller, "group": caller, "extra_groups": [docker_group()]}
-    told = output(
-        ["make", "revision", 'MESSAGE=add "orders"', f"NAME={RUN}"],
-        cwd=checkout,
-        env={**inherited(), "HOME": str(checkout)},
-        **become,
-    )
-    newest = newest_revision()
-    (written,) = checkout.glob(f"src/*/migrations/versions/{int(newest) + 1:04}_add_*orders*.py")
-    assert told.strip() == str(written.relative_to(checkout))
-    assert written.stat().st_uid == caller
-    assert f'down_revision = "{newest}"' in written.read_text()
-
-
-def docker_group() -> int:
-    """The group that may use the engine."""
-    return Path("/var/run/docker.sock").stat().st_gid
-
-
-@pytest.mark.usefixtures("docker")
-def test_revision_asks_what_the_migration_does() -> None:
-    done = make("revision")
-    assert done.returncode != 0
-    assert 'make revision MESSAGE="add orders"' in done.stderr
 
 
 def test_the_plain_engine_is_told_from_a_builder_of_several_architectures(

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from fastapi_k8s.migrations import newest_revision
 from tests.checkout import PROJECT, copy_checkout
 from tests.docs import blocks
 from tools.dev.servers import Postgres, Valkey, free_port, wait_until
@@ -31,18 +32,22 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy_checkout(tmp_path_factory.mktemp("a copy") / ("long" * 30))
 
 
+def as_in_a_terminal() -> dict[str, str]:
+    """The environment of this process without the variables of the test run."""
+    return {name: value for name, value in os.environ.items() if not OURS.fullmatch(name)}
+
+
 class Run:
     """A `make run` in a terminal of its own."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.port = environment.setdefault("PORT", str(free_port()))
         self.log = folder.parent / "output"
-        kept = {name: value for name, value in os.environ.items() if not OURS.fullmatch(name)}
         with self.log.open("w") as output:
             self.process = subprocess.Popen(
                 ["make", "run"],
                 cwd=folder,
-                env=kept | environment,
+                env=as_in_a_terminal() | environment,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -106,6 +111,33 @@ def test_the_quick_start_of_the_readme_does_what_it_shows(copy: Path) -> None:
                 assert re.fullmatch(as_pattern(text), printed.strip())
         url = f"http://127.0.0.1:{run.port}"
         assert all(f"{url}{path}\n" in run.output for path in ("", "/docs", "/metrics"))
+
+
+def test_revision_creates_the_next_migration_without_docker(copy: Path) -> None:
+    environment = as_in_a_terminal() | {"DOCKER_HOST": "unix:///nowhere.sock"}
+    newest = newest_revision()
+    printed = subprocess.check_output(
+        ["make", "revision", 'MESSAGE=add "orders"'], cwd=copy, env=environment, text=True
+    )
+    [path] = copy.glob(f"src/*/migrations/versions/{int(newest) + 1:04}_add_orders.py")
+    try:
+        assert printed.splitlines()[-1] == str(path.relative_to(copy))
+        assert f'down_revision = "{newest}"' in path.read_text()
+    finally:
+        path.unlink()
+
+
+def test_revision_without_a_message_shows_how_to_give_one(copy: Path) -> None:
+    done = subprocess.run(
+        ["make", "revision"],
+        cwd=copy,
+        env=as_in_a_terminal(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert 'make revision MESSAGE="add orders"' in done.stderr
 
 
 def test_ctrl_c_leaves_no_process(copy: Path) -> None:

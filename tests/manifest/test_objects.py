@@ -97,7 +97,7 @@ def test_services_lead_to_ports_that_containers_have() -> None:
 
 
 def test_the_image_is_the_one_that_docker_build_tags_and_is_never_pulled() -> None:
-    name = re.search(r"^NAME := (.*)$", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    name = re.search(r"^IMAGE_NAME := (.*)$", (PROJECT / "Makefile").read_text(), re.MULTILINE)
     assert name
     spec = pods()["api"]["spec"]
     for container in [*spec["initContainers"], *spec["containers"]]:

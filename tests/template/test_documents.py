@@ -59,7 +59,9 @@ def improve(upstream: Fork, word: str) -> None:
         re.sub("Liveness: .* Touches", f"Liveness: {word}. Touches", health.read_text())
     )
     makefile = upstream.folder / "Makefile"
-    makefile.write_text(makefile.read_text().replace("\nNAME :=", f"\n# {word}\nNAME :="))
+    makefile.write_text(
+        makefile.read_text().replace("\nIMAGE_NAME :=", f"\n# {word}\nIMAGE_NAME :=")
+    )
     (package / f"{word}.py").write_text(f'WHERE = "{package.name}"\n')
     (upstream.folder / "CONTRIBUTING.md").unlink(missing_ok=True)
     upstream.commit()
@@ -98,7 +100,7 @@ def follow(folder: Path, copied: bool) -> None:
     files = ours.files()
     package = main.parent.name
     assert "Liveness: best." in files[f"src/{package}/health.py"]
-    assert f"# better\n# best\nNAME := {name}\n" in files["Makefile"]
+    assert f"# better\n# best\nIMAGE_NAME := {name}\n" in files["Makefile"]
     assert files[f"src/{package}/best.py"] == f'WHERE = "{package}"\n'
     assert "OWN = True" in files[f"src/{package}/main.py"]
     assert "CONTRIBUTING.md" not in files

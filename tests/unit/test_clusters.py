@@ -251,7 +251,7 @@ def test_a_command_of_one_s_own_is_called_with_the_image_and_may_have_a_space(
 
 
 def test_a_command_of_one_s_own_that_fails_is_an_error() -> None:
-    with pytest.raises(ClusterError, match="LOAD ended with exit code 3"):
+    with pytest.raises(ClusterError, match="IMAGE_LOADER ended with exit code 3"):
         local.load(KIND, IMAGE, "exit 3; echo")
 
 
@@ -472,7 +472,7 @@ def test_an_image_that_no_node_has_is_told_if_it_is_the_newest(
         "get pods": as_list([pod("", ready=False, waiting="ErrImageNeverPull")]),
     }
     tools.answer("kubectl", answers)
-    assert ("LOAD=" in not_on_the_node(KIND)) is found
+    assert ("IMAGE_LOADER=" in not_on_the_node(KIND)) is found
 
 
 @pytest.mark.parametrize(

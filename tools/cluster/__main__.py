@@ -1,7 +1,7 @@
 """`python -m tools.cluster ACTION`: what `make deploy`, `make restart` and their like do.
 
-Variables of make reach it through the environment: CONTEXT, NAMESPACE, LOAD, TIMEOUT, NAME, and
-what one action takes.
+Variables of make reach it through the environment: CONTEXT, NAMESPACE, IMAGE_LOADER, TIMEOUT,
+IMAGE_NAME, and what one action takes.
 """
 
 import argparse
@@ -15,7 +15,7 @@ ACTIONS = {
     "restart": actions.restart,
     "status": actions.status,
     "logs": actions.logs,
-    "forward": actions.forward,
+    "port-forward": actions.forward,
     "scale": actions.scale,
     "rollback": actions.rollback,
     "shell": actions.shell,

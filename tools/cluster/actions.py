@@ -37,8 +37,8 @@ class Options:
         )
         # A cluster that does not answer is told now, and not when a wait's limit is over.
         kubectl("version", "--request-timeout=10s")
-        image = os.environ.get("NAME") or NAME
-        return cls(kubectl, image, os.environ.get("LOAD", ""), float(timeout))
+        image = os.environ.get("IMAGE_NAME") or NAME
+        return cls(kubectl, image, os.environ.get("IMAGE_LOADER", ""), float(timeout))
 
     @property
     def again(self) -> str:
@@ -66,7 +66,7 @@ def deploy(options: Options) -> None:
     wait(kubectl, options.timeout)
     _prove(options, image)
     print(f"In the cluster the API is http://api.{kubectl.namespace}, and from here:")
-    print(f"    make forward{options.again}")
+    print(f"    make port-forward{options.again}")
 
 
 def restart(options: Options) -> None:

@@ -50,13 +50,13 @@ def load(kubectl: Kubectl, image: str, command: str = "") -> None:
         called = f"{command} {shlex.quote(image)}"
         print(called, flush=True)
         if code := subprocess.run(called, shell=True, check=False).returncode:
-            raise ClusterError(f"LOAD ended with exit code {code}.")
+            raise ClusterError(f"IMAGE_LOADER ended with exit code {code}.")
         return
     # Of all nodes; minikube's command is for all of them at once.
     for importer in dict.fromkeys(importers(kubectl.context, kubectl.items("nodes"))):
         print(f"docker save {image} | {shlex.join(importer)}", flush=True)
         if not shutil.which(importer[0]):
-            raise ClusterError(f"{importer[0]} is missing: install it, or give LOAD=.")
+            raise ClusterError(f"{importer[0]} is missing: install it, or give IMAGE_LOADER=.")
         with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saving:
             code = subprocess.run(importer, stdin=saving.stdout, check=False).returncode
         if code or saving.returncode:

@@ -97,7 +97,7 @@ def not_on_the_node(kubectl: Kubectl) -> str:
                 return (
                     f"A node has no image {wanted}: it was not handed over, or is gone again."
                     " `make restart` hands it over; if the cluster is of a kind that is not known,"
-                    ' with LOAD="a command", which is called with the image\'s name.'
+                    ' with IMAGE_LOADER="a command", which is called with the image\'s name.'
                 )
     return ""
 
