@@ -214,10 +214,6 @@ scale: .venv ## Set the minimum number of pods of the autoscaler (N=3)
 k8s-shell: .venv ## Open a shell in an ephemeral container of a running pod
 	@$(CLUSTER) shell
 
-.PHONY: k8s-config
-k8s-config: .venv ## Name the ConfigMap in k8s.yaml after its data
-	@$(RUN) python -m tools.cluster.manifest
-
 .PHONY: undeploy
 undeploy: .venv ## Remove everything except the database's volume and its password
 	@$(CLUSTER) undeploy

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.place import Place, place
-from tools.cluster.rollout import whole
+from tools.cluster.rollout import is_complete
 from tools.dev.servers import wait_until
 
 
@@ -24,5 +24,7 @@ def deployment() -> Iterator[Place]:
 def service(deployment: Place) -> Place:
     """The deployment with two pods, whole, whatever the test before has done."""
     deployment.autoscale(least=2, most=2)
-    wait_until(lambda: whole(deployment.kubectl) and len(deployment.names()) == 2, 180, "two pods")
+    wait_until(
+        lambda: is_complete(deployment.kubectl) and len(deployment.names()) == 2, 180, "two pods"
+    )
     return deployment

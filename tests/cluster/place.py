@@ -14,7 +14,7 @@ from fastapi_k8s import NAME
 from tests.checkout import PROJECT, copy_checkout, inherited, output
 from tools.benchmarks import load_generator as load
 from tools.cluster.kubectl import Kubectl
-from tools.cluster.rollout import image_of
+from tools.cluster.rollout import deployed_image
 
 CLIENTS, PAUSE = 60, 0.04
 """At most 1,500 requests/s; about half of that on two cores that run the cluster too."""
@@ -71,7 +71,7 @@ class Place:
     @property
     def url(self) -> str:
         """The Service's own address."""
-        return f"http://{self.kubectl.get('service', 'api')['spec']['clusterIP']}"
+        return f"http://{self.kubectl.get_existing('service', 'api')['spec']['clusterIP']}"
 
     def make(self, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
         """Run make with this place's variables; `given` is its standard input."""
@@ -123,28 +123,28 @@ class Place:
 
     def names(self) -> list[str]:
         """The service's pods."""
-        return [pod["metadata"]["name"] for pod in self.kubectl.pods()]
+        return [pod["metadata"]["name"] for pod in self.kubectl.list_pods()]
 
     def ready(self) -> int:
         """How many of them are ready."""
-        found: int = self.kubectl.deployed()["status"].get("readyReplicas", 0)
+        found: int = self.kubectl.get_deployed()["status"].get("readyReplicas", 0)
         return found
 
     def autoscale(self, least: int, most: int) -> None:
         """Set the autoscaler's bounds."""
         patch = json.dumps({"spec": {"minReplicas": least, "maxReplicas": most}})
-        self.kubectl("patch", "hpa", "api", f"--patch={patch}")
+        self.kubectl.run("patch", "hpa", "api", f"--patch={patch}")
 
     def commits(self) -> set[str]:
         """The commits that the pods report, each asked by its own address, if they answer."""
-        addresses = [pod["status"].get("podIP") for pod in self.kubectl.pods()]
+        addresses = [pod["status"].get("podIP") for pod in self.kubectl.list_pods()]
         answers = [self.request("GET", f"http://{ip}:8000/version") for ip in addresses if ip]
         return {json.loads(body)["commit"] for status, body in answers if status}
 
     def start_client(self) -> None:
         """Start the pod that requests come from: any other of the cluster, with Python."""
-        self.client("create", "namespace", self.client.namespace)
-        self.start_pod(self.client, "client", image_of(self.kubectl))
+        self.client.run("create", "namespace", self.client.namespace)
+        self.start_pod(self.client, "client", deployed_image(self.kubectl))
 
     def start_pod(self, kubectl: Kubectl, name: str, image: str) -> None:
         """Start a pod that does nothing, by which others run programs."""
@@ -167,12 +167,12 @@ class Place:
             "metadata": {"name": name},
             "spec": {"containers": [container], "automountServiceAccountToken": False},
         }
-        kubectl("create", "--filename=-", given=json.dumps(pod))
-        kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
+        kubectl.run("create", "--filename=-", stdin=json.dumps(pod))
+        kubectl.run("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
 
     def python(self, program: str, *arguments: str) -> str:
         """What a program prints that runs in the client."""
-        return self.client("exec", "client", "--", "python", "-c", program, *arguments)
+        return self.client.run("exec", "client", "--", "python", "-c", program, *arguments)
 
     def ask(self, method: str, path: str, body: str = "", timeout: float = 10) -> tuple[int, str]:
         """A request to the Service from the client: status (0 for no answer), and body."""
@@ -192,9 +192,9 @@ class Place:
 
     def remove(self) -> None:
         """Remove the namespaces, those of other deployments from here too, and the images."""
-        names = [each["metadata"]["name"] for each in self.kubectl.items("namespaces")]
+        names = [each["metadata"]["name"] for each in self.kubectl.get_all("namespaces")]
         if ours := [name for name in names if name.startswith(self.image)]:
-            self.kubectl("delete", "namespace", *ours, "--timeout=120s")
+            self.kubectl.run("delete", "namespace", *ours, "--timeout=120s")
         tags = "--format={{.Repository}}:{{.Tag}}"  # by its id, it would go under other names too
         if made := output(["docker", "image", "ls", tags, self.image]).split():
             output(["docker", "image", "rm", *made])
@@ -207,7 +207,10 @@ class Place:
         arguments = [LOAD_PROGRAM, self.url + path, str(clients), str(pause)]
         command = ["exec", "--stdin", "client", "--", "python", "-c", *arguments]
         with subprocess.Popen(
-            self.client.command(*command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            self.client.command_line(*command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         ) as process:
             watched = Watched(process)
             watched.told()

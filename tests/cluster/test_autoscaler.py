@@ -24,7 +24,7 @@ def test_the_autoscaler_adds_pods_under_load_and_takes_them_away_and_loses_nothi
         pytest.skip("the cluster has no metrics-server")
     service.autoscale(least=2, most=6)
     patch = json.dumps({"spec": {"behavior": {"scaleDown": QUICK}}})
-    service.kubectl("patch", "hpa", "api", f"--patch={patch}")
+    service.kubectl.run("patch", "hpa", "api", f"--patch={patch}")
     with service.load(clients=8, pause=0.1) as light:
         with service.load() as heavy:
             wait_until(lambda: len(service.names()) > 2, 240, "more than two pods")

@@ -18,7 +18,7 @@ def test_the_overlay_for_a_real_cluster_is_accepted_and_leaves_postgresql_out(
     (tmp_path / "kustomization.yaml").write_text(
         overlay.replace("namespace: orders", f"namespace: {service.kubectl.namespace}")
     )
-    told = service.kubectl(
+    told = service.kubectl.run(
         "apply", "--dry-run=server", "--output=yaml", "--kustomize", str(tmp_path)
     )
     applied = yaml.safe_load(told)["items"]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cluster.place import CLIENTS, Place
 from tools.benchmarks.load_generator import Load
-from tools.cluster.rollout import whole
+from tools.cluster.rollout import is_complete
 from tools.dev.servers import wait_until
 
 KILL_WORKERS = """
@@ -28,7 +28,7 @@ def restarts(service: Place, component: str = "api") -> int:
     """How often the containers of a component were started again."""
     statuses = [
         status
-        for pod in service.kubectl.pods(component)
+        for pod in service.kubectl.list_pods(component)
         for status in pod["status"].get("containerStatuses", [])
     ]
     return sum(status["restartCount"] for status in statuses)
@@ -43,8 +43,8 @@ def span(seen: Load) -> float:
 def test_a_deleted_pod_loses_no_request(service: Place) -> None:
     with service.load() as load:
         victim = service.names()[0]
-        service.kubectl("delete", "pod", victim)
-        wait_until(lambda: whole(service.kubectl), 60, "another pod")
+        service.kubectl.run("delete", "pod", victim)
+        wait_until(lambda: is_complete(service.kubectl), 60, "another pod")
         assert load.seen().failures == []
 
 
@@ -53,20 +53,20 @@ def test_a_killed_worker_loses_at_most_what_it_had_in_flight(service: Place) -> 
     with service.load() as load:
         victim = service.names()[0]
         kill = ["exec", victim, "--container=api", "--", "python", "-c", KILL_WORKERS]
-        assert "killed" in service.kubectl(*kill)
+        assert "killed" in service.kubectl.run(*kill)
         sent = load.seen().sent
         wait_until(lambda: load.seen().sent > sent + 2000, 30, "the load to go on")
         seen = load.seen()
     assert len(seen.failures) <= CLIENTS
     assert span(seen) < 2
     assert restarts(service) == before
-    address = service.kubectl.get("pod", victim)["status"]["podIP"]
+    address = service.kubectl.get_existing("pod", victim)["status"]["podIP"]
     assert service.request("GET", f"http://{address}:8000/health")[0] == httpx.codes.OK
 
 
 def kill(service: Place, pod: str) -> None:
     """Kill all processes of a pod's container, if its node is this machine."""
-    status = service.kubectl.get("pod", pod)["status"]["containerStatuses"][0]
+    status = service.kubectl.get_existing("pod", pod)["status"]["containerStatuses"][0]
     container = status["containerID"].partition("://")[2]
     found = []
     for cgroup in Path("/proc").glob("[0-9]*/cgroup"):
@@ -86,7 +86,9 @@ def test_a_killed_container_is_back_within_seconds(service: Place) -> None:
     before = restarts(service)
     with service.load() as load:
         kill(service, victim)
-        wait_until(lambda: restarts(service) > before and whole(service.kubectl), 60, "its restart")
+        wait_until(
+            lambda: restarts(service) > before and is_complete(service.kubectl), 60, "its restart"
+        )
         settled = load.seen()
         wait_until(lambda: load.seen().sent > settled.sent + 2000, 30, "the load to go on")
         seen = load.seen()
@@ -96,9 +98,9 @@ def test_a_killed_container_is_back_within_seconds(service: Place) -> None:
 
 def test_without_postgresql_pods_are_unready_and_alive(service: Place) -> None:
     before, pods = restarts(service), set(service.names())
-    addresses = [pod["status"]["podIP"] for pod in service.kubectl.pods()]
+    addresses = [pod["status"]["podIP"] for pod in service.kubectl.list_pods()]
     try:
-        service.kubectl("scale", "statefulset/db", "--replicas=0")
+        service.kubectl.run("scale", "statefulset/db", "--replicas=0")
         wait_until(lambda: service.ready() == 0, 60, "all pods to be unready")
         wait_until(lambda: not answers(service), 10, "the Service to lead nowhere")
         for ip in addresses:
@@ -106,8 +108,8 @@ def test_without_postgresql_pods_are_unready_and_alive(service: Place) -> None:
             status, body = service.request("GET", f"http://{ip}:8000/ready")
             assert (status, json.loads(body)["status"]) == (503, "unready")
     finally:
-        service.kubectl("scale", "statefulset/db", "--replicas=1")
-    wait_until(lambda: whole(service.kubectl), 120, "all pods to be ready")
+        service.kubectl.run("scale", "statefulset/db", "--replicas=1")
+    wait_until(lambda: is_complete(service.kubectl), 120, "all pods to be ready")
     assert set(service.names()) == pods
     assert restarts(service) == before
 

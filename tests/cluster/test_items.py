@@ -8,7 +8,7 @@ from time import monotonic
 
 from tests.cluster.place import Place
 from tests.cluster.test_faults import kill, restarts
-from tools.cluster.rollout import whole
+from tools.cluster.rollout import is_complete
 from tools.dev.servers import wait_until
 
 WRITE = """
@@ -53,7 +53,10 @@ def writing(service: Place) -> Iterator[None]:
     address = service.url.removeprefix("http://")
     command = ["exec", "--stdin", "client", "--", "python", "-c", WRITE, address]
     with subprocess.Popen(
-        service.client.command(*command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        service.client.command_line(*command),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         yield
         began = monotonic()
@@ -67,11 +70,11 @@ def writing(service: Place) -> Iterator[None]:
 def test_without_postgresql_no_acknowledged_write_is_lost(service: Place) -> None:
     with writing(service):
         try:
-            service.kubectl("scale", "statefulset/db", "--replicas=0")
+            service.kubectl.run("scale", "statefulset/db", "--replicas=0")
             wait_until(lambda: service.ready() == 0, 60, "all pods to be unready")
         finally:
-            service.kubectl("scale", "statefulset/db", "--replicas=1")
-        wait_until(lambda: whole(service.kubectl), 120, "all pods to be ready")
+            service.kubectl.run("scale", "statefulset/db", "--replicas=1")
+        wait_until(lambda: is_complete(service.kubectl), 120, "all pods to be ready")
 
 
 def test_a_killed_postgresql_loses_no_acknowledged_write(service: Place) -> None:
@@ -79,14 +82,14 @@ def test_a_killed_postgresql_loses_no_acknowledged_write(service: Place) -> None
     with writing(service):
         kill(service, "db-0")
         wait_until(lambda: restarts(service, "database") > before, 60, "its restart")
-        wait_until(lambda: whole(service.kubectl), 120, "all pods to be ready")
+        wait_until(lambda: is_complete(service.kubectl), 120, "all pods to be ready")
 
 
 def test_a_deleted_redis_is_not_noticed(service: Place) -> None:
     with service.load(service.add_item()) as load:
-        (victim,) = service.kubectl.pods("cache")
-        service.kubectl("delete", "pod", victim["metadata"]["name"])
-        wait_until(lambda: whole(service.kubectl), 60, "another Redis")
+        (victim,) = service.kubectl.list_pods("cache")
+        service.kubectl.run("delete", "pod", victim["metadata"]["name"])
+        wait_until(lambda: is_complete(service.kubectl), 60, "another Redis")
         sent = load.seen().sent
         wait_until(lambda: load.seen().sent > sent + 1000, 30, "the load to go on")
         assert load.seen().failures == []

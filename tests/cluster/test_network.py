@@ -24,7 +24,7 @@ except OSError as error:
 
 def address(service: Place, component: str) -> str:
     """The address of a component's pod, since the database's Service has none."""
-    ip: str = service.kubectl.pods(component)[0]["status"]["podIP"]
+    ip: str = service.kubectl.list_pods(component)[0]["status"]["podIP"]
     return ip
 
 
@@ -39,11 +39,11 @@ def test_pods_of_other_namespaces_reach_the_api_alone(service: Place) -> None:
 
 
 def test_the_api_reaches_its_servers_and_names_and_nothing_else(service: Place) -> None:
-    pod = service.kubectl.pods()[0]["metadata"]["name"]
+    pod = service.kubectl.list_pods()[0]["metadata"]["name"]
 
     def python(program: str, *arguments: str) -> str:
         inside = ["exec", pod, "--container=api", "--", "python", "-c", program, *arguments]
-        return service.kubectl(*inside).strip()
+        return service.kubectl.run(*inside).strip()
 
     assert python(CONNECT, "db", "5432") == "open"
     assert python(CONNECT, "redis", "6379") == "open"
@@ -52,11 +52,11 @@ def test_the_api_reaches_its_servers_and_names_and_nothing_else(service: Place) 
 
 
 def test_another_pod_of_the_namespace_reaches_nothing(service: Place) -> None:
-    image = service.client.get("pod", "client")["spec"]["containers"][0]["image"]
+    image = service.client.get_existing("pod", "client")["spec"]["containers"][0]["image"]
 
     def python(program: str, *arguments: str) -> str:
         inside = ["exec", "neighbour", "--", "python", "-c", program, *arguments]
-        return service.kubectl(*inside).strip()
+        return service.kubectl.run(*inside).strip()
 
     try:
         service.start_pod(service.kubectl, "neighbour", image)
@@ -65,10 +65,10 @@ def test_another_pod_of_the_namespace_reaches_nothing(service: Place) -> None:
             assert found != "open", component
         assert python(RESOLVE, "db") == "gaierror"
     finally:
-        service.kubectl("delete", "pod", "neighbour", "--grace-period=1", "--ignore-not-found")
+        service.kubectl.run("delete", "pod", "neighbour", "--grace-period=1", "--ignore-not-found")
 
 
 def test_the_database_reaches_nothing(service: Place) -> None:
     ask = f"PGCONNECT_TIMEOUT=3 psql --host={address(service, 'api')} --port=8000 --username=app"
     with pytest.raises(ClusterError, match=r"timeout expired|refused|unreachable"):
-        service.kubectl("exec", "db-0", "--", "sh", "-c", ask)
+        service.kubectl.run("exec", "db-0", "--", "sh", "-c", ask)

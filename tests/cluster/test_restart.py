@@ -10,7 +10,7 @@ import pytest
 from fastapi_k8s.migrations import newest_revision
 from tests.checkout import output
 from tests.cluster.place import Place
-from tools.cluster.rollout import is_ready
+from tools.cluster.pods import is_ready
 from tools.dev.servers import wait_until
 
 RESTARTS, REQUESTS = 5, 100_000
@@ -61,7 +61,7 @@ def test_an_image_that_does_not_start_never_takes_the_old_pods_out(service: Plac
     with service.load() as load:
         made = service.make("restart", "TIMEOUT=20")
         assert made.returncode != 0
-        assert "The rollout: not in 20 s." in made.stderr
+        assert "The rollout did not complete within 20 s." in made.stderr
         assert "RuntimeError: broken on purpose" in made.stderr
         assert "Back-off restarting failed container" in made.stderr
         assert service.commits() >= before
@@ -102,14 +102,14 @@ def test_a_pod_that_is_not_ready_gets_no_request(service: Place) -> None:
 
 
 def test_an_image_that_is_not_on_the_node_fails_the_restart_and_is_named(service: Place) -> None:
-    runtimes = [each["status"]["nodeInfo"] for each in service.kubectl.items("nodes")]
+    runtimes = [each["status"]["nodeInfo"] for each in service.kubectl.get_all("nodes")]
     if any(each["containerRuntimeVersion"].startswith("docker://") for each in runtimes):
         pytest.skip("a node may use the Docker engine's own images")
     service.build("absent")
     made = service.make("restart", "IMAGE_LOADER=true")
     assert made.returncode != 0
     assert "ErrImageNeverPull" in made.stderr
-    assert f"A node has no image {service.image}:" in made.stderr
+    assert f"A node does not have the image {service.image}:" in made.stderr
     service.done("rollback")
 
 
@@ -136,7 +136,7 @@ def test_a_release_with_a_migration_rolls_out_and_back_under_load(service: Place
         assert service.commits() == before
         assert load.seen().failures == []
     assert unready == []
-    found = service.kubectl(
+    found = service.kubectl.run(
         "exec", "db-0", "--", "psql", "--username=app", "-Atc", "SELECT * FROM alembic_version"
     )
     assert found.strip() == new
@@ -149,7 +149,7 @@ def during(service: Place, target: str) -> list[Any]:
     running = Thread(target=service.done, args=[target])
     running.start()
     while running.is_alive():
-        for pod in service.kubectl.pods():
+        for pod in service.kubectl.list_pods():
             name = pod["metadata"]["name"]
             if is_ready(pod):
                 once_ready.add(name)
@@ -173,7 +173,7 @@ def levels(service: Place) -> set[str]:
     """LOG_LEVEL as the pods have it."""
     program = "import os; print(os.environ['LOG_LEVEL'])"
     return {
-        service.kubectl("exec", pod, "--container=api", "--", "python", "-c", program).strip()
+        service.kubectl.run("exec", pod, "--container=api", "--", "python", "-c", program).strip()
         for pod in service.names()
     }
 
@@ -182,13 +182,13 @@ def test_migrations_that_several_pods_race_are_made_once(service: Place) -> None
     """Five pods at once on an empty database."""
     number = 5
     begin_anew = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
-    service.kubectl("exec", "db-0", "--", "psql", "--username=app", "--command", begin_anew)
+    service.kubectl.run("exec", "db-0", "--", "psql", "--username=app", "--command", begin_anew)
     old = service.names()
     service.autoscale(least=number, most=number)
-    service.kubectl("scale", "deployment/api", f"--replicas={number}")
-    service.kubectl("delete", "pod", *old, "--wait=false")
+    service.kubectl.run("scale", "deployment/api", f"--replicas={number}")
+    service.kubectl.run("delete", "pod", *old, "--wait=false")
     wait_until(lambda: service.ready() == number, 120, "five ready pods")
     new = set(service.names()) - set(old)
-    logs = [service.kubectl("logs", name, "--container=migrate") for name in new]
+    logs = [service.kubectl.run("logs", name, "--container=migrate") for name in new]
     assert len(logs) == number
     assert sum("schema brought from 0000" in log for log in logs) == 1

@@ -15,8 +15,8 @@ from fastapi_k8s import NAME
 from tests.cluster.place import Place
 from tests.container.conftest import answers
 from tools.cluster.kubectl import Kubectl
-from tools.cluster.manifest import render
-from tools.cluster.rollout import image_of, whole
+from tools.cluster.manifest import render, to_json
+from tools.cluster.rollout import deployed_image, is_complete
 from tools.dev.servers import free_port, wait_until
 
 
@@ -26,12 +26,12 @@ def test_a_second_deploy_keeps_the_secret_and_tells_the_address(service: Place) 
     assert service.kubectl.get("secret", NAME) == secret
     assert f"http://api.{service.kubectl.namespace}" in told
     assert f"make port-forward CONTEXT={service.kubectl.context}" in told
-    assert whole(service.kubectl)
+    assert is_complete(service.kubectl)
 
 
 def test_the_pods_log_who_they_are(service: Place) -> None:
-    pod = service.kubectl.pods()[0]
-    line = service.kubectl("logs", pod["metadata"]["name"], "--container=api").splitlines()[0]
+    pod = service.kubectl.list_pods()[0]
+    line = service.kubectl.run("logs", pod["metadata"]["name"], "--container=api").splitlines()[0]
     told = json.loads(line)
     assert told["pod_name"] == pod["metadata"]["name"]
     assert told["pod_namespace"] == service.kubectl.namespace
@@ -42,8 +42,8 @@ def test_scale_sets_the_autoscaler_s_minimum_and_refuses_more_than_its_maximum(
     service: Place,
 ) -> None:
     service.autoscale(least=2, most=6)
-    assert "at least 3" in service.done("scale", "N=3")
-    assert len(service.kubectl.pods()) >= 3
+    assert "minimum is 3" in service.done("scale", "N=3")
+    assert len(service.kubectl.list_pods()) >= 3
     for wrong in ("N=7", "N=0", "N=two", "N="):
         made = service.make("scale", wrong)
         assert made.returncode != 0
@@ -122,10 +122,10 @@ def bare(service: Place) -> Iterator[Place]:
     service.build("first")
     namespace = f"{service.image}-bare"
     kubectl = Kubectl(service.kubectl.context, namespace)
-    manifest = render(namespace, image_of(service.kubectl), service.checkout / "k8s.yaml")
-    kubectl("apply", "--filename=-", given=manifest)
+    objects = render(namespace, deployed_image(service.kubectl), service.checkout)
+    kubectl.run("apply", "--filename=-", stdin=to_json(objects))
     yield replace(service, kubectl=kubectl)
-    kubectl("delete", "namespace", namespace, "--ignore-not-found", "--timeout=120s")
+    kubectl.run("delete", "namespace", namespace, "--ignore-not-found", "--timeout=120s")
 
 
 def test_from_the_manifest_alone_to_a_service_and_to_nothing_again(bare: Place) -> None:
@@ -142,21 +142,21 @@ def test_from_the_manifest_alone_to_a_service_and_to_nothing_again(bare: Place) 
     assert "kept" in sql(bare, "\\dt")
     refused = bare.make("destroy", given="yes\n")
     assert refused.returncode != 0
-    assert "Nothing was removed." in refused.stderr
+    assert "Nothing was deleted." in refused.stderr
     assert "kept" in sql(bare, "\\dt")
-    bare.kubectl("delete", "secret", NAME)
-    assert "its password is gone" in bare.make("deploy").stderr
+    bare.kubectl.run("delete", "secret", NAME)
+    assert "its password does not" in bare.make("deploy").stderr
     bare.done("destroy", given=f"{bare.kubectl.namespace}\n")
     assert bare.kubectl.get("namespace", bare.kubectl.namespace) is None
 
 
 def sql(place: Place, statement: str) -> str:
     """What psql prints, on the place's database."""
-    return place.kubectl("exec", "db-0", "--", "psql", "--username=app", "--command", statement)
+    return place.kubectl.run("exec", "db-0", "--", "psql", "--username=app", "--command", statement)
 
 
 def events(place: Place) -> str:
-    found = place.kubectl.items("events")
+    found = place.kubectl.get_all("events")
     return "\n".join(event.get("message", "") for event in found)
 
 
@@ -165,7 +165,7 @@ def test_a_namespace_of_somebody_else_is_left_alone(service: Place, target: str)
     other = replace(service, kubectl=Kubectl(service.kubectl.context, service.client.namespace))
     made = other.make(target, given=f"{other.kubectl.namespace}\n")
     assert made.returncode != 0
-    assert f"is not {NAME}'s" in made.stderr
+    assert f"does not belong to {NAME}" in made.stderr
     assert other.kubectl.get("pod", "client")
 
 
@@ -174,9 +174,9 @@ def test_a_deployment_of_somebody_else_is_left_alone(service: Place, target: str
     """One that is called `api` too."""
     client = service.client
     if client.get("deployment", "api") is None:
-        client("create", "deployment", "api", "--image=nothing", "--replicas=0")
-    before = client.get("deployment", "api")["metadata"]["generation"]
+        client.run("create", "deployment", "api", "--image=nothing", "--replicas=0")
+    before = client.get_existing("deployment", "api")["metadata"]["generation"]
     made = replace(service, kubectl=client).make(target, "N=1")
     assert made.returncode != 0
     assert "Nothing is deployed" in made.stderr
-    assert client.get("deployment", "api")["metadata"]["generation"] == before
+    assert client.get_existing("deployment", "api")["metadata"]["generation"] == before

@@ -7,7 +7,8 @@ import pytest
 from python_on_whales import Container, DockerClient
 
 from tests.container.conftest import LABELS, RUN, base_image, succeeds
-from tools.cluster import images, local
+from tools.cluster import images
+from tools.cluster.image_loading import load_image
 from tools.cluster.kubectl import ClusterError, Kubectl
 from tools.dev.servers import wait_until
 
@@ -47,23 +48,23 @@ def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kubectl:
         "spec": {"providerID": f"kind://docker/test/{NODE}"},
         "status": {"nodeInfo": {"containerRuntimeVersion": "containerd://2.1.1"}},
     }
-    monkeypatch.setattr(Kubectl, "items", lambda *_: [found])
+    monkeypatch.setattr(Kubectl, "get_all", lambda *_: [found])
     return Kubectl("kind-test", "any")
 
 
 def test_an_image_is_on_the_node_afterwards_under_a_digest_that_proves_it(
     node: Container, kubectl: Kubectl, image: str
 ) -> None:
-    tagged = images.tagged_by_content(image)
-    local.load(kubectl, tagged)
+    tagged = images.tag_by_content(image)
+    load_image(kubectl, tagged)
     listed = str(node.execute(["ctr", "--namespace=k8s.io", "images", "list"]))
     (line,) = (line for line in listed.splitlines() if line.startswith("docker.io/library/"))
     name, _, digest, *_ = line.split()
     assert name == f"docker.io/library/{tagged}"
-    assert digest in images.digests(tagged)
+    assert digest in images.read_digests(tagged)
 
 
 def test_a_node_that_is_gone_is_an_error(node: Container, kubectl: Kubectl, image: str) -> None:
     node.remove(force=True)
-    with pytest.raises(ClusterError, match="docker ended with exit code 1"):
-        local.load(kubectl, image)
+    with pytest.raises(ClusterError, match="docker failed with exit code 1"):
+        load_image(kubectl, image)

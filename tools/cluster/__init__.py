@@ -1,1 +1,1 @@
-"""What the make targets do with k8s.yaml. See actions.py."""
+"""The make targets for Kubernetes: deploy, restart, rollback and the others (see actions.py)."""

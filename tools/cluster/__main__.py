@@ -1,7 +1,7 @@
-"""`python -m tools.cluster ACTION`: what `make deploy`, `make restart` and their like do.
+"""`python -m tools.cluster ACTION`: what `make deploy`, `make restart` and the other targets run.
 
-Variables of make reach it through the environment: CONTEXT, NAMESPACE, IMAGE_LOADER, TIMEOUT,
-IMAGE_NAME, and what one action takes.
+Variables of make arrive as environment variables: CONTEXT, NAMESPACE, IMAGE_NAME, IMAGE_LOADER,
+TIMEOUT, and those that a single action reads (N, PORT).
 """
 
 import argparse
@@ -13,28 +13,29 @@ from .kubectl import ClusterError
 ACTIONS = {
     "deploy": actions.deploy,
     "restart": actions.restart,
-    "status": actions.status,
-    "logs": actions.logs,
-    "port-forward": actions.forward,
-    "scale": actions.scale,
     "rollback": actions.rollback,
-    "shell": actions.shell,
+    "status": actions.show_status,
+    "logs": actions.follow_logs,
+    "port-forward": actions.forward_port,
+    "scale": actions.scale,
+    "shell": actions.open_shell,
     "undeploy": actions.undeploy,
     "destroy": actions.destroy,
 }
 
 
 def main() -> None:
-    """Do what the command line names. Leaves with a message if it cannot be done."""
+    """Run the action that the command line names. Exits with a message if the action fails."""
     parser = argparse.ArgumentParser(prog="python -m tools.cluster")
     parser.add_argument("action", choices=ACTIONS)
-    action = ACTIONS[parser.parse_args().action]
+    arguments = parser.parse_args()
+    action = ACTIONS[arguments.action]
     try:
         action(actions.Options.from_environment())
     except ClusterError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(130)  # the shell's code for a program that Ctrl-C ended
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the make targets for Kubernetes do, each in the order of its steps."""
+"""The actions of the make targets for Kubernetes."""
 
 import json
 import os
@@ -8,195 +8,273 @@ from dataclasses import dataclass
 
 from fastapi_k8s import NAME
 
-from . import images, local, manifest
-from .kubectl import PART_OF, ClusterError, Kubectl, is_ours
-from .rollout import image_of, is_ready, prove, running, under_way, wait
-from .secret import create_secret
+from . import contexts, image_loading, images, manifest, pods, rollout
+from .kubectl import (
+    PART_OF_SELECTOR,
+    ClusterError,
+    Kubectl,
+    KubernetesObject,
+    is_part_of_application,
+)
+from .secret import ensure_secret
 
-REMOVED = "deployment,statefulset,hpa,pdb,service,networkpolicy,configmap,serviceaccount"
+DEFAULT_TIMEOUT_SECONDS = "180"
+DEFAULT_LOCAL_PORT = "8000"
+UNDEPLOYED_KINDS = "deployment,statefulset,hpa,pdb,service,networkpolicy,configmap,serviceaccount"
+"""Everything but the Secret, the volume claim and the Namespace."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Where to, the image's name, how it gets there, and how long to wait, in seconds."""
+    """What all actions need.
+
+    `image_name` is the image without a tag, `image_loader` the user's command that loads it into
+    the nodes (or an empty string), `timeout_seconds` the limit of each wait.
+    """
 
     kubectl: Kubectl
-    image: str
-    load: str
-    timeout: float
+    image_name: str
+    image_loader: str
+    timeout_seconds: float
 
     @classmethod
     def from_environment(cls) -> "Options":
-        """As make passes it on. Raises ClusterError if the context may not or cannot be used."""
-        timeout = os.environ.get("TIMEOUT") or "180"
+        """Read the variables that make passes on.
+
+        Raises ClusterError if a value is invalid or if the cluster does not respond.
+        """
+        timeout = os.environ.get("TIMEOUT") or DEFAULT_TIMEOUT_SECONDS
         if not timeout.isdecimal():
             raise ClusterError(f"TIMEOUT must be a number of seconds, not '{timeout}'.")
         kubectl = Kubectl(
-            local.choose_context(os.environ.get("CONTEXT", "")),
-            os.environ.get("NAMESPACE") or NAME,
+            context=contexts.choose_context(os.environ.get("CONTEXT", "")),
+            namespace=os.environ.get("NAMESPACE") or NAME,
         )
-        # A cluster that does not answer is told now, and not when a wait's limit is over.
-        kubectl("version", "--request-timeout=10s")
-        image = os.environ.get("IMAGE_NAME") or NAME
-        return cls(kubectl, image, os.environ.get("IMAGE_LOADER", ""), float(timeout))
-
-    @property
-    def again(self) -> str:
-        """The variables that lead another make target to the same place."""
-        given = {name: os.environ.get(name) for name in ("CONTEXT", "NAMESPACE")}
-        return "".join(f" {name}={shlex.quote(value)}" for name, value in given.items() if value)
+        # Fails at once if the cluster does not respond. A wait would hide that until its timeout.
+        kubectl.run("version", "--request-timeout=10s")
+        return cls(
+            kubectl=kubectl,
+            image_name=os.environ.get("IMAGE_NAME") or NAME,
+            image_loader=os.environ.get("IMAGE_LOADER", ""),
+            timeout_seconds=float(timeout),
+        )
 
 
 def deploy(options: Options) -> None:
-    """Apply k8s.yaml with the image just built, wait for it, and say where the service is."""
+    """Apply k8s.yaml with the newest image, wait for the rollout and verify what runs."""
     kubectl = options.kubectl
-    image = images.tagged_by_content(options.image)
+    image = images.tag_by_content(options.image_name)
     _refuse_foreign_namespace(kubectl)
-    manifest.name_config()
-    local.load(kubectl, image, options.load)
-    namespace, *rest = manifest.render(kubectl.namespace, image).split("\n---\n")
-    print(kubectl("apply", "--filename=-", given=namespace), end="")
-    create_secret(kubectl)
+    image_loading.load_image(kubectl, image, options.image_loader)
+    namespace, *objects = manifest.render(kubectl.namespace, image)
+    print(kubectl.run("apply", "--filename=-", stdin=json.dumps(namespace)), end="")
+    ensure_secret(kubectl)
     if kubectl.get("deployment", "api"):
-        _leave_what_failed(kubectl)
-    print(kubectl("apply", "--filename=-", given="\n---\n".join(rest)), end="")
-    least = kubectl.deployed("hpa")["spec"]["minReplicas"]
-    if kubectl.deployed()["spec"]["replicas"] < least:  # from 0 the autoscaler would not begin
-        kubectl("scale", "deployment/api", f"--replicas={least}")
-    wait(kubectl, options.timeout)
-    _prove(options, image)
-    print(f"In the cluster the API is http://api.{kubectl.namespace}, and from here:")
-    print(f"    make port-forward{options.again}")
+        _undo_incomplete_rollout(kubectl)
+    print(kubectl.run("apply", "--filename=-", stdin=manifest.to_json(objects)), end="")
+    _ensure_min_replicas(kubectl)
+    rollout.wait_for_rollout(kubectl, options.timeout_seconds)
+    _verify_image(options, image)
+    print(f"In the cluster, the API is at http://api.{kubectl.namespace}. To reach it from here:")
+    print(f"    make port-forward{_make_variables()}")
 
 
 def restart(options: Options) -> None:
-    """Roll the pods over to the image just built, and prove that they run it."""
+    """Roll the pods to the newest image, wait for the rollout and verify what runs.
+
+    Without a new image, the pods are replaced all the same.
+    """
     kubectl = options.kubectl
-    image = images.tagged_by_content(options.image)
-    before = image_of(kubectl)
-    local.load(kubectl, image, options.load)
-    _leave_what_failed(kubectl)
-    if image == image_of(kubectl):
-        kubectl("rollout", "restart", "deployment/api")
+    image = images.tag_by_content(options.image_name)
+    previous_image = rollout.deployed_image(kubectl)
+    image_loading.load_image(kubectl, image, options.image_loader)
+    _undo_incomplete_rollout(kubectl)
+    if image == rollout.deployed_image(kubectl):
+        kubectl.run("rollout", "restart", "deployment/api")
     else:
-        kubectl("set", "image", "deployment/api", f"migrate={image}", f"api={image}")
-    print(f"{before} -> {image}")
-    wait(kubectl, options.timeout)
-    _prove(options, image)
+        kubectl.run("set", "image", "deployment/api", f"migrate={image}", f"api={image}")
+    print(f"{previous_image} -> {image}")
+    rollout.wait_for_rollout(kubectl, options.timeout_seconds)
+    _verify_image(options, image)
 
 
 def rollback(options: Options) -> None:
-    """Roll the pods back to the template before this one: its image and its settings."""
+    """Roll the pods back to the previous template: its image and its settings."""
     kubectl = options.kubectl
-    before = image_of(kubectl)
-    kubectl("rollout", "undo", "deployment/api")
-    image = image_of(kubectl)
-    print(f"{before} -> {image}")
-    wait(kubectl, options.timeout)
-    print(f"{len(running(kubectl, image))} pods run {image}")
+    previous_image = rollout.deployed_image(kubectl)
+    kubectl.run("rollout", "undo", "deployment/api")
+    image = rollout.deployed_image(kubectl)
+    print(f"{previous_image} -> {image}")
+    rollout.wait_for_rollout(kubectl, options.timeout_seconds)
+    ready_pods = [pod for pod in rollout.ready_pods(kubectl) if pods.api_image(pod) == image]
+    print(f"{len(ready_pods)} pods run {image}")
 
 
 def scale(options: Options) -> None:
-    """Set the autoscaler's minimum to N, and wait for as many pods."""
-    kubectl, number = options.kubectl, os.environ.get("N", "")
-    autoscaler = kubectl.deployed("hpa")
-    most = autoscaler["spec"]["maxReplicas"]
-    if not number.isdecimal() or not 1 <= int(number) <= most:
-        raise ClusterError(
-            f"N must be a number from 1 to {most}, the autoscaler's maximum"
-            f" (maxReplicas in {manifest.MANIFEST}), not '{number}'."
-        )
-    patch = json.dumps({"spec": {"minReplicas": int(number)}})
-    kubectl("patch", "hpa", "api", f"--patch={patch}")
-    conditions = autoscaler["status"].get("conditions", [])
-    measured = any(c["type"] == "ScalingActive" and c["status"] == "True" for c in conditions)
-    if not measured:  # without metrics it takes no pod away
-        kubectl("scale", "deployment/api", f"--replicas={number}")
-    wait(kubectl, options.timeout)
-    print(f"{len(kubectl.pods())} pods, and at least {number} from now on")
-
-
-def status(options: Options) -> None:
-    """Show what is there and what it complains of."""
+    """Set the autoscaler's minimum to N and wait for as many pods."""
     kubectl = options.kubectl
-    kubectl.deployed()
-    for kind in ("deployment,statefulset", "hpa", "pdb,service", "pods"):
-        kubectl.show("get", kind, "--output=wide")
-    kubectl.show("get", "events", "--field-selector=type=Warning", "--sort-by=.lastTimestamp")
+    autoscaler = kubectl.get_deployed("hpa")
+    max_replicas = autoscaler["spec"]["maxReplicas"]
+    number = os.environ.get("N", "")
+    if not number.isdecimal() or not 1 <= int(number) <= max_replicas:
+        raise ClusterError(
+            f"N must be a number from 1 to {max_replicas}, the autoscaler's maximum"
+            f" (maxReplicas in k8s.yaml), not '{number}'."
+        )
+    patch = {"spec": {"minReplicas": int(number)}}
+    kubectl.run("patch", "hpa", "api", f"--patch={json.dumps(patch)}")
+    if not _has_metrics(autoscaler):
+        # Without metrics the autoscaler never removes a pod.
+        kubectl.run("scale", "deployment/api", f"--replicas={number}")
+    rollout.wait_for_rollout(kubectl, options.timeout_seconds)
+    print(f"{len(kubectl.list_pods())} pods run. The minimum is {number}.")
 
 
-def logs(options: Options) -> None:
-    """Follow the logs of all pods."""
-    options.kubectl.deployed()
-    pods = (f"--selector={PART_OF}", "--all-containers", "--max-log-requests=50")
-    sys.exit(options.kubectl.show("logs", *pods, "--follow", "--prefix", "--tail=20"))
-
-
-def forward(options: Options) -> None:
-    """Bring the service to a port of this machine."""
-    port = os.environ.get("PORT") or "8000"
-    if not port.isdecimal() or not 1 <= int(port) <= 65535:
-        raise ClusterError(f"PORT must be a number from 1 to 65535, not '{port}'.")
-    options.kubectl.deployed()
-    sys.exit(
-        options.kubectl.show("port-forward", "--address=127.0.0.1", "service/api", f"{port}:http")
+def show_status(options: Options) -> None:
+    """Show workloads, pods and warnings."""
+    kubectl = options.kubectl
+    kubectl.get_deployed()
+    for kinds in ("deployment,statefulset", "hpa", "pdb,service", "pods"):
+        kubectl.run_in_terminal("get", kinds, "--output=wide")
+    kubectl.run_in_terminal(
+        "get", "events", "--field-selector=type=Warning", "--sort-by=.lastTimestamp"
     )
 
 
-def shell(options: Options) -> None:
-    """Open a shell beside the service, in an ephemeral container of its first pod."""
+def follow_logs(options: Options) -> None:
+    """Follow the logs of all pods until Ctrl-C. Exits with kubectl's code."""
+    options.kubectl.get_deployed()
+    exit_code = options.kubectl.run_in_terminal(
+        "logs",
+        f"--selector={PART_OF_SELECTOR}",
+        "--all-containers",
+        "--max-log-requests=50",
+        "--follow",
+        "--prefix",
+        "--tail=20",
+    )
+    sys.exit(exit_code)
+
+
+def forward_port(options: Options) -> None:
+    """Forward a port of this machine to the API until Ctrl-C. Exits with kubectl's code."""
+    port = os.environ.get("PORT") or DEFAULT_LOCAL_PORT
+    if not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise ClusterError(f"PORT must be a number from 1 to 65535, not '{port}'.")
+    options.kubectl.get_deployed()
+    exit_code = options.kubectl.run_in_terminal(
+        "port-forward", "--address=127.0.0.1", "service/api", f"{port}:http"
+    )
+    sys.exit(exit_code)
+
+
+def open_shell(options: Options) -> None:
+    """Open a shell in an ephemeral container of an API pod. Exits with kubectl's code.
+
+    The application's image has no shell, so the container runs PostgreSQL's image, which the
+    nodes have already.
+    """
     kubectl = options.kubectl
-    kubectl.deployed()
-    pods = [pod for pod in kubectl.pods() if is_ready(pod)] or kubectl.pods()
+    kubectl.get_deployed()
+    candidates = rollout.ready_pods(kubectl) or kubectl.list_pods()
     database = kubectl.get("statefulset", "db")
-    if not pods or not database:
-        raise ClusterError("There is no pod to go into, or no PostgreSQL whose image has a shell.")
-    (image,) = (each["image"] for each in database["spec"]["template"]["spec"]["containers"])
-    place = (pods[0]["metadata"]["name"], "--target=api", f"--image={image}")
-    terminal = ["--stdin", *(["--tty"] if sys.stdin.isatty() else [])]
-    sys.exit(kubectl.show("debug", *place, "--profile=restricted", *terminal, "--", "sh"))
+    if not candidates:
+        raise ClusterError("There is no pod of the API to open a shell in.")
+    if database is None:
+        raise ClusterError("There is no StatefulSet db, whose image provides the shell.")
+    (container,) = database["spec"]["template"]["spec"]["containers"]
+    terminal = ["--stdin"]
+    if sys.stdin.isatty():
+        terminal.append("--tty")
+    exit_code = kubectl.run_in_terminal(
+        "debug",
+        candidates[0]["metadata"]["name"],
+        "--target=api",
+        f"--image={container['image']}",
+        "--profile=restricted",
+        *terminal,
+        "--",
+        "sh",
+    )
+    sys.exit(exit_code)
 
 
 def undeploy(options: Options) -> None:
-    """Remove everything but the data and their password."""
+    """Delete everything but the database's volume and the Secret with its password."""
     kubectl = options.kubectl
-    kubectl.deployed()
-    limit = f"--timeout={options.timeout:g}s"
-    print(kubectl("delete", REMOVED, f"--selector={PART_OF}", limit), end="")
-    print(
-        "The database's volume and the Secret with its password are kept: make deploy, or destroy"
+    kubectl.get_deployed()
+    output = kubectl.run(
+        "delete",
+        UNDEPLOYED_KINDS,
+        f"--selector={PART_OF_SELECTOR}",
+        f"--timeout={options.timeout_seconds:g}s",
     )
+    print(output, end="")
+    print("The database's volume and the Secret with its password are kept.")
+    print("`make deploy` uses them again, `make destroy` deletes them.")
 
 
 def destroy(options: Options) -> None:
-    """Remove the namespace with its data, after asking."""
+    """Delete the namespace with its data, if the user confirms it."""
     kubectl = options.kubectl
     if kubectl.get("namespace", kubectl.namespace) is None:
         raise ClusterError(f"There is no namespace {kubectl.namespace} on {kubectl.context}.")
     _refuse_foreign_namespace(kubectl)
-    print(f"This removes namespace {kubectl.namespace} on {kubectl.context}, and all its data.")
-    print("Type the namespace's name to go on: ", end="", flush=True)
+    print(f"This deletes namespace {kubectl.namespace} on {kubectl.context} with all its data.")
+    print("Type the name of the namespace to confirm: ", end="", flush=True)
     if sys.stdin.readline().strip() != kubectl.namespace:
-        raise ClusterError("Nothing was removed.")
-    kubectl("delete", "namespace", kubectl.namespace, f"--timeout={options.timeout:g}s")
-    print("Removed.")
+        raise ClusterError("Nothing was deleted.")
+    timeout = f"--timeout={options.timeout_seconds:g}s"
+    kubectl.run("delete", "namespace", kubectl.namespace, timeout)
+    print("The namespace is deleted.")
 
 
-def _prove(options: Options, image: str) -> None:
-    number = prove(options.kubectl, image, images.digests(image))
-    print(f"{number} pods run {image}")
+def _verify_image(options: Options, image: str) -> None:
+    digests = images.read_digests(image)
+    count = rollout.verify_image(options.kubectl, image, digests)
+    print(f"{count} pods run {image}")
 
 
-def _leave_what_failed(kubectl: Kubectl) -> None:
-    """Undo a rollout that has not ended, or a later rollback would lead to it."""
-    if under_way(kubectl):
-        kubectl("rollout", "undo", "deployment/api")
+def _undo_incomplete_rollout(kubectl: Kubectl) -> None:
+    """Undo a rollout that failed. Otherwise the next rollback would return to its template."""
+    if rollout.is_in_progress(kubectl):
+        kubectl.run("rollout", "undo", "deployment/api")
+
+
+def _ensure_min_replicas(kubectl: Kubectl) -> None:
+    """Scale the Deployment up to the autoscaler's minimum.
+
+    The autoscaler does that too, but not from 0 replicas, which turn it off.
+    """
+    min_replicas = kubectl.get_deployed("hpa")["spec"]["minReplicas"]
+    if kubectl.get_deployed()["spec"]["replicas"] < min_replicas:
+        kubectl.run("scale", "deployment/api", f"--replicas={min_replicas}")
+
+
+def _has_metrics(autoscaler: KubernetesObject) -> bool:
+    """Whether the autoscaler gets metrics, which needs a metrics-server in the cluster."""
+    for condition in autoscaler["status"].get("conditions", []):
+        if condition["type"] == "ScalingActive":
+            return bool(condition["status"] == "True")
+    return False
 
 
 def _refuse_foreign_namespace(kubectl: Kubectl) -> None:
-    found = kubectl.get("namespace", kubectl.namespace)
-    if found and not is_ours(found):
+    """Raise ClusterError if the namespace exists and does not have the application's label."""
+    namespace = kubectl.get("namespace", kubectl.namespace)
+    if namespace and not is_part_of_application(namespace):
         raise ClusterError(
-            f"Namespace {kubectl.namespace} on {kubectl.context} is not {NAME}'s. Take another with"
-            f" NAMESPACE=, or say that it is: kubectl label namespace {kubectl.namespace} {PART_OF}"
+            f"Namespace {kubectl.namespace} on {kubectl.context} does not belong to {NAME}. Choose"
+            " another with NAMESPACE=, or label this one:"
+            f" kubectl label namespace {kubectl.namespace} {PART_OF_SELECTOR}"
         )
+
+
+def _make_variables() -> str:
+    """Return the variables with which another make target uses the same context and namespace."""
+    variables = ""
+    for name in ("CONTEXT", "NAMESPACE"):
+        value = os.environ.get(name)
+        if value:
+            variables += f" {name}={shlex.quote(value)}"
+    return variables

@@ -1,4 +1,4 @@
-"""The image in the Docker engine, and the digests by which a node may know it."""
+"""The image in the Docker engine: its content-addressed tag, and its digests."""
 
 import json
 import tarfile
@@ -7,45 +7,63 @@ from subprocess import PIPE, Popen
 
 from .kubectl import ClusterError, run
 
-JSON_LIMIT = 1 << 20  # bytes; a manifest has thousands, a layer millions
+MAX_MANIFEST_BYTES = 1 << 20
+"""Larger files of an image archive are layers. A manifest has a few thousand bytes."""
 
 
-def tagged_by_content(name: str) -> str:
-    """The tag of `name:latest` that no other image ever has. Raises ClusterError without one."""
+def tag_by_content(name: str) -> str:
+    """Tag `name:latest` with twelve digits of the image's ID, and return the new tag.
+
+    Raises ClusterError if there is no such image.
+    """
     try:
-        found = run("docker", "image", "inspect", "--format={{.Id}}", f"{name}:latest")
+        image_id = run("docker", "image", "inspect", "--format={{.Id}}", f"{name}:latest").strip()
     except ClusterError as error:
-        raise ClusterError(f"There is no image {name}:latest yet: make docker-build") from error
-    tag = f"{name}:{found.removeprefix('sha256:')[:12]}"
-    run("docker", "tag", found.strip(), tag)  # it may come from Compose or a plain docker build
+        raise ClusterError(f"There is no image {name}:latest. Run: make docker-build") from error
+    tag = f"{name}:{image_id.removeprefix('sha256:')[:12]}"
+    # `make docker-build` has set this tag already; Compose and a plain `docker build` have not.
+    run("docker", "tag", image_id, tag)
     return tag
 
 
-def digests(image: str) -> set[str]:
-    """The digests of the image's index, manifests and configurations. Raises ClusterError.
+def read_digests(image: str) -> set[str]:
+    """Return the digests of the image's indexes, manifests and configurations.
 
-    Engines and nodes go by one of them each, depending on their image store and on how the image
-    came: https://github.com/opencontainers/image-spec/blob/main/image-layout.md
+    A node reports one of them, depending on its container runtime, on the image store and on the
+    way in which the image was loaded:
+    https://github.com/opencontainers/image-spec/blob/main/image-layout.md
+    Raises ClusterError if the image cannot be read.
     """
-    known = {run("docker", "image", "inspect", "--format={{.Id}}", image).strip()}
-    with Popen(["docker", "save", image], stdout=PIPE) as saving:
+    digests = {run("docker", "image", "inspect", "--format={{.Id}}", image).strip()}
+    with Popen(["docker", "save", image], stdout=PIPE) as save:
         try:
-            with tarfile.open(fileobj=saving.stdout, mode="r|") as archive:
+            with tarfile.open(fileobj=save.stdout, mode="r|") as archive:
                 for member in archive:
-                    content = archive.extractfile(member) if member.size < JSON_LIMIT else None
-                    known.update(_named_in(content.read()) if content else ())
+                    digests.update(_read_member(archive, member))
         except tarfile.ReadError as error:
             raise ClusterError(f"docker save {image} failed: {error}") from error
-    return known
+    return digests
 
 
-def _named_in(blob: bytes) -> Iterator[str]:
-    """The digests in an index or a manifest; none in anything else."""
+def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[str]:
+    """Yield the digests that a file of the image archive refers to."""
+    if member.size >= MAX_MANIFEST_BYTES:
+        return
+    file = archive.extractfile(member)
+    if file is None:  # a directory
+        return
+    yield from _parse_digests(file.read())
+
+
+def _parse_digests(blob: bytes) -> Iterator[str]:
+    """Yield the digests in an index or a manifest, and none for any other content."""
     try:
         document = json.loads(blob)
     except ValueError:
         return
-    if isinstance(document, dict):
-        yield from (each["digest"] for each in document.get("manifests", []))
-        if "layers" in document:
-            yield document["config"]["digest"]
+    if not isinstance(document, dict):
+        return
+    for manifest in document.get("manifests", []):
+        yield manifest["digest"]
+    if "layers" in document:
+        yield document["config"]["digest"]

@@ -1,81 +1,107 @@
-"""kubectl, on one context and in one namespace."""
+"""Run kubectl against one context and one namespace."""
 
 import json
 import subprocess
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from fastapi_k8s import NAME
 
-PART_OF = f"app.kubernetes.io/part-of={NAME}"
-"""The label of everything in k8s.yaml, as a selector."""
-LIMIT = "--request-timeout=20s"
-"""Of what only asks: an API server that hangs must not outlast a wait."""
+KubernetesObject: TypeAlias = dict[str, Any]
+"""A Kubernetes object as `kubectl get --output=json` prints it."""
+
+PART_OF_LABEL = "app.kubernetes.io/part-of"
+"""The label that every object of k8s.yaml has, with the application's name as its value."""
+PART_OF_SELECTOR = f"{PART_OF_LABEL}={NAME}"
+READ_TIMEOUT = "--request-timeout=20s"
+"""For requests that only read. Without it, an API server that hangs would outlast every wait."""
 
 
 class ClusterError(Exception):
-    """What went wrong and what to do, for the person at the terminal."""
+    """An action failed. The message states the reason and what the user can do."""
 
 
-def run(*command: str, given: str | None = None) -> str:
-    """A command's standard output. Raises ClusterError if it fails, or is not installed."""
+def run(*command: str, stdin: str | None = None) -> str:
+    """Run a command and return its standard output.
+
+    Raises ClusterError if the command fails or is not installed.
+    """
     try:
-        done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+        completed = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, check=False
+        )
     except FileNotFoundError as error:
-        raise ClusterError(f"{command[0]} is missing: install it and try again.") from error
-    if done.returncode:
-        told = done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}"
-        raise ClusterError(f"{' '.join(command)}: {told}")
-    return done.stdout
+        raise ClusterError(f"{command[0]} is not installed. Install it and try again.") from error
+    if completed.returncode != 0:
+        reason = (
+            completed.stderr.strip()
+            or completed.stdout.strip()
+            or f"exit code {completed.returncode}"
+        )
+        raise ClusterError(f"{' '.join(command)}: {reason}")
+    return completed.stdout
 
 
 @dataclass(frozen=True)
 class Kubectl:
-    """Calls kubectl as `kubectl --context ... --namespace ...`."""
+    """kubectl with `--context` and `--namespace` set."""
 
     context: str
     namespace: str
 
-    def command(self, *arguments: str) -> list[str]:
-        """The whole command line."""
-        place = ("--context", self.context, "--namespace", self.namespace)
-        return ["kubectl", *place, *arguments]
+    def command_line(self, *arguments: str) -> list[str]:
+        """Return the full command line for these arguments."""
+        return ["kubectl", "--context", self.context, "--namespace", self.namespace, *arguments]
 
-    def __call__(self, *arguments: str, given: str | None = None) -> str:
-        """What kubectl prints; `given` is its standard input. Raises ClusterError."""
-        return run(*self.command(*arguments), given=given)
+    def run(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl and return its standard output. Raises ClusterError if it fails."""
+        return run(*self.command_line(*arguments), stdin=stdin)
 
-    def get(self, *arguments: str) -> Any:
-        """The object that `kubectl get` finds, or None if there is none. Raises ClusterError."""
-        found = self("get", *arguments, "--ignore-not-found", "--output=json", LIMIT)
-        return json.loads(found) if found else None
+    def run_in_terminal(self, *arguments: str) -> int:
+        """Run kubectl with this terminal as its input and output, and return its exit code."""
+        return subprocess.run(self.command_line(*arguments), check=False).returncode
 
-    def items(self, *arguments: str) -> list[Any]:
-        """The objects that `kubectl get` lists. Raises ClusterError."""
-        items: list[Any] = json.loads(self("get", *arguments, "--output=json", LIMIT))["items"]
-        return items
+    def get(self, *arguments: str) -> KubernetesObject | None:
+        """Return the object that `kubectl get` finds, or None. Raises ClusterError."""
+        output = self.run("get", *arguments, "--ignore-not-found", "--output=json", READ_TIMEOUT)
+        if not output:
+            return None
+        kubernetes_object: KubernetesObject = json.loads(output)
+        return kubernetes_object
 
-    def pods(self, component: str = "api") -> list[Any]:
-        """The pods of a component of the service that are not on their way out."""
-        selector = f"--selector={PART_OF},app.kubernetes.io/component={component}"
-        found = self.items("pods", selector)
-        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+    def get_existing(self, *arguments: str) -> KubernetesObject:
+        """Return the object that `kubectl get` finds. Raises ClusterError if there is none."""
+        kubernetes_object: KubernetesObject = json.loads(
+            self.run("get", *arguments, "--output=json", READ_TIMEOUT)
+        )
+        return kubernetes_object
 
-    def deployed(self, kind: str = "deployment") -> Any:
-        """The service's Deployment, or another object of its name. Raises ClusterError if none."""
-        found = self.get(kind, "api")
-        if found is None or not is_ours(found):
+    def get_all(self, *arguments: str) -> list[KubernetesObject]:
+        """Return the objects that `kubectl get` lists. Raises ClusterError."""
+        output = self.run("get", *arguments, "--output=json", READ_TIMEOUT)
+        objects: list[KubernetesObject] = json.loads(output)["items"]
+        return objects
+
+    def list_pods(self, component: str = "api") -> list[KubernetesObject]:
+        """Return the pods of a component that are not being deleted. Raises ClusterError."""
+        selector = f"{PART_OF_SELECTOR},app.kubernetes.io/component={component}"
+        pods = self.get_all("pods", f"--selector={selector}")
+        return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+    def get_deployed(self, kind: str = "deployment") -> KubernetesObject:
+        """Return the object `api` of this kind. Raises ClusterError if it is not deployed.
+
+        An object that is called `api` and belongs to another application counts as missing.
+        """
+        deployed = self.get(kind, "api")
+        if deployed is None or not is_part_of_application(deployed):
             raise ClusterError(
-                f"Nothing is deployed on {self.context} in {self.namespace}: make deploy"
+                f"Nothing is deployed on {self.context} in {self.namespace}. Run: make deploy"
             )
-        return found
-
-    def show(self, *arguments: str) -> int:
-        """Run kubectl on this terminal. Its exit code."""
-        return subprocess.run(self.command(*arguments), check=False).returncode
+        return deployed
 
 
-def is_ours(found: Any) -> bool:
-    """Whether an object is labelled as part of this service."""
-    key, _, name = PART_OF.partition("=")
-    return bool(found["metadata"].get("labels", {}).get(key) == name)
+def is_part_of_application(kubernetes_object: KubernetesObject) -> bool:
+    """Whether the object has the label that every object of k8s.yaml has."""
+    labels = kubernetes_object["metadata"].get("labels", {})
+    return bool(labels.get(PART_OF_LABEL) == NAME)

@@ -1,162 +1,128 @@
-"""Wait until a rollout is through, and prove it; or show why it is not."""
+"""Wait until a rollout is complete, and verify which image the pods run."""
 
 import re
-import sys
-from collections.abc import Iterator
 from time import monotonic, sleep
-from typing import Any
 
-from .kubectl import PART_OF, ClusterError, Kubectl
+from .diagnostics import print_diagnostics
+from .kubectl import ClusterError, Kubectl, KubernetesObject
+from .pods import api_image, container_statuses, is_ready
 
-LOG_LINES = 15
-PATIENCE = 20.0
-"""Seconds that a node may take to look again for an image that it has just been given."""
-OPTIONAL = ("statefulset/db", "deployment/redis")
-"""What a service on servers from elsewhere does without."""
+POLL_SECONDS = 0.5
+MISSING_IMAGE_TIMEOUT_SECONDS = 20.0
+"""How long a node may take to find an image that has just been loaded.
+
+A wait for an image that no node has would otherwise last for the full timeout.
+"""
+OPTIONAL_WORKLOADS = ("statefulset/db", "deployment/redis")
+"""Missing if the database and the cache run outside the cluster."""
+APPLICATION_CONTAINERS = ("migrate", "api")
+"""The containers that run the application's image. A service mesh adds others."""
 
 
-def wait(kubectl: Kubectl, limit: float) -> None:
-    """Wait for a whole deployment, `limit` s at most.
+def wait_for_rollout(kubectl: Kubectl, timeout_seconds: float) -> None:
+    """Wait until all workloads are rolled out.
 
-    Raises ClusterError, after printing what the pods say.
+    Raises ClusterError after `timeout_seconds`, and prints events and logs first.
     """
-    began = monotonic()
+    started = monotonic()
     while True:
+        limit_seconds = timeout_seconds
         try:
-            if whole(kubectl):
+            if is_complete(kubectl):
                 return
-            missing, trouble = not_on_the_node(kubectl), f"The rollout: not in {limit:g} s."
-        except ClusterError as error:  # the API server may be back in a moment
-            missing, trouble = "", str(error)
-        if monotonic() > began + min(limit, PATIENCE if missing else limit):
-            _print_symptoms(kubectl)
-            raise ClusterError(missing or f"{trouble} TIMEOUT= gives more time.")
-        sleep(0.5)
+            failure = describe_missing_image(kubectl)
+            if failure:
+                limit_seconds = min(timeout_seconds, MISSING_IMAGE_TIMEOUT_SECONDS)
+            else:
+                failure = (
+                    f"The rollout did not complete within {timeout_seconds:g} s."
+                    " Set TIMEOUT= to wait longer."
+                )
+        except ClusterError as error:
+            # The API server may be unavailable for a moment, so the wait goes on.
+            failure = str(error)
+        if monotonic() > started + limit_seconds:
+            print_diagnostics(kubectl)
+            raise ClusterError(failure)
+        sleep(POLL_SECONDS)
 
 
-def whole(kubectl: Kubectl) -> bool:
-    """Whether everything runs its newest template, in the numbers that are wanted."""
+def is_complete(kubectl: Kubectl) -> bool:
+    """Whether every workload runs its newest template, with the autoscaler's minimum of pods."""
     autoscaler = kubectl.get("hpa", "api")
-    least = autoscaler["spec"]["minReplicas"] if autoscaler else 1
-    return len(kubectl.pods()) >= least and all(
-        rolled_out(kubectl, workload) for workload in ("deployment/api", *OPTIONAL)
-    )
+    min_replicas = autoscaler["spec"]["minReplicas"] if autoscaler else 1
+    if len(kubectl.list_pods()) < min_replicas:
+        return False
+    workloads = ("deployment/api", *OPTIONAL_WORKLOADS)
+    return all(is_rolled_out(kubectl, workload) for workload in workloads)
 
 
-def rolled_out(kubectl: Kubectl, workload: str) -> bool:
-    """Whether a Deployment's or StatefulSet's pods are all of its newest template, and ready."""
-    found = kubectl.get(workload)
-    if found is None:
-        return workload in OPTIONAL
-    wanted, status = found["spec"]["replicas"], found["status"]
-    counts = {status.get(name, 0) for name in ("replicas", "updatedReplicas", "readyReplicas")}
-    seen = status.get("observedGeneration") == found["metadata"]["generation"]
-    return seen and counts == {wanted}
+def is_rolled_out(kubectl: Kubectl, workload: str) -> bool:
+    """Whether all pods of a Deployment or StatefulSet have its newest template and are ready."""
+    kubernetes_object = kubectl.get(workload)
+    if kubernetes_object is None:
+        return workload in OPTIONAL_WORKLOADS
+    status = kubernetes_object["status"]
+    if status.get("observedGeneration") != kubernetes_object["metadata"]["generation"]:
+        return False  # the status describes an older template
+    replicas = kubernetes_object["spec"]["replicas"]
+    counts = ("replicas", "updatedReplicas", "readyReplicas")
+    return all(status.get(count, 0) == replicas for count in counts)
 
 
-def under_way(kubectl: Kubectl) -> bool:
-    """Whether pods of an older template are still there: a rollout goes on, or has failed."""
-    status = kubectl.deployed()["status"]
+def is_in_progress(kubectl: Kubectl) -> bool:
+    """Whether pods with an older template are left: the rollout is not complete, or it failed."""
+    status = kubectl.get_deployed()["status"]
     return bool(status.get("updatedReplicas", 0) < status.get("replicas", 0))
 
 
-def image_of(kubectl: Kubectl) -> str:
-    """The image of the service's newest template."""
-    return _image(kubectl.deployed()["spec"]["template"])
+def deployed_image(kubectl: Kubectl) -> str:
+    """Return the image in the Deployment's template. Raises ClusterError."""
+    return api_image(kubectl.get_deployed()["spec"]["template"])
 
 
-def running(kubectl: Kubectl, image: str) -> list[Any]:
-    """The ready pods that are to run `image`."""
-    return [pod for pod in kubectl.pods() if is_ready(pod) and _image(pod) == image]
+def ready_pods(kubectl: Kubectl) -> list[KubernetesObject]:
+    """Return the pods of the API that are ready. Raises ClusterError."""
+    return [pod for pod in kubectl.list_pods() if is_ready(pod)]
 
 
-def prove(kubectl: Kubectl, image: str, digests: set[str]) -> int:
-    """How many pods run an image with one of these digests. Raises ClusterError if any does not."""
-    pods = [pod for pod in kubectl.pods() if is_ready(pod)]
-    for pod in pods:
-        for status in _statuses(pod):
-            if status["name"] not in {"api", "migrate"}:
-                continue  # a service mesh's
-            if not digests.intersection(re.findall("sha256:[0-9a-f]{64}", status["imageID"])):
-                raise ClusterError(
-                    f"Pod {pod['metadata']['name']}, container {status['name']}, runs"
-                    f" {status['imageID']}, which is not {image} ({', '.join(sorted(digests))})."
-                )
+def verify_image(kubectl: Kubectl, image: str, digests: set[str]) -> int:
+    """Return the number of ready pods, all of which run an image with one of these digests.
+
+    Raises ClusterError if a pod runs another image, or if no pod is ready.
+    """
+    pods = ready_pods(kubectl)
     if not pods:
-        raise ClusterError("No pod is ready, so there is none to prove anything by.")
+        raise ClusterError(f"No pod is ready, so nothing runs {image}.")
+    for pod in pods:
+        for status in container_statuses(pod):
+            if status["name"] in APPLICATION_CONTAINERS:
+                _verify_container(pod, status, image, digests)
     return len(pods)
 
 
-def not_on_the_node(kubectl: Kubectl) -> str:
-    """What to do if a node lacks the newest template's image, which waiting does not mend."""
-    wanted = image_of(kubectl)
-    for pod in kubectl.pods():
-        for status in _statuses(pod):
-            reason = status["state"].get("waiting", {}).get("reason")
-            if reason == "ErrImageNeverPull" and _image(pod) == wanted:
+def _verify_container(
+    pod: KubernetesObject, status: KubernetesObject, image: str, digests: set[str]
+) -> None:
+    reported_digests = re.findall("sha256:[0-9a-f]{64}", status["imageID"])
+    if digests.isdisjoint(reported_digests):
+        raise ClusterError(
+            f"Container {status['name']} of pod {pod['metadata']['name']} runs"
+            f" {status['imageID']}, which is not {image} ({', '.join(sorted(digests))})."
+        )
+
+
+def describe_missing_image(kubectl: Kubectl) -> str:
+    """Return what to do if a node lacks the newest template's image, or an empty string."""
+    image = deployed_image(kubectl)
+    for pod in kubectl.list_pods():
+        if api_image(pod) != image:
+            continue  # left over from an earlier rollout
+        for status in container_statuses(pod):
+            if status["state"].get("waiting", {}).get("reason") == "ErrImageNeverPull":
                 return (
-                    f"A node has no image {wanted}: it was not handed over, or is gone again."
-                    " `make restart` hands it over; if the cluster is of a kind that is not known,"
-                    ' with IMAGE_LOADER="a command", which is called with the image\'s name.'
+                    f"A node does not have the image {image}: it was not loaded, or it has been"
+                    " removed since. `make restart` loads it. On a cluster of an unknown type, set"
+                    ' IMAGE_LOADER="command"; the command is called with the image\'s name.'
                 )
     return ""
-
-
-def is_ready(pod: Any) -> bool:
-    """Whether a pod is ready to be sent requests."""
-    conditions = {each["type"]: each["status"] for each in pod["status"].get("conditions", [])}
-    return conditions.get("Ready") == "True"
-
-
-def _print_symptoms(kubectl: Kubectl) -> None:
-    try:
-        print(*_symptoms(kubectl), sep="\n", file=sys.stderr)
-    except ClusterError as error:
-        print(error, file=sys.stderr)
-
-
-def _symptoms(kubectl: Kubectl) -> Iterator[str]:
-    """Events and last log lines of the pods that are not ready, and what keeps pods from being."""
-    others = "type=Warning,involvedObject.kind!=Pod,involvedObject.kind!=HorizontalPodAutoscaler"
-    yield from _events(kubectl, others)
-    for pod in kubectl.items("pods", f"--selector={PART_OF}"):
-        if is_ready(pod):
-            continue
-        name = pod["metadata"]["name"]
-        yield f"--- Pod {name}: {pod['status']['phase']}"
-        yield from _events(kubectl, f"involvedObject.name={name}")
-        for status in _statuses(pod):
-            for state in (status["state"], status.get("lastState", {})):
-                if ended := state.get("terminated"):
-                    yield f"{status['name']} ended: {ended.get('reason')}, code {ended['exitCode']}"
-            if status["restartCount"] or "waiting" not in status["state"]:
-                yield from _last_lines(kubectl, name, status["name"])
-
-
-def _events(kubectl: Kubectl, fields: str) -> Iterator[str]:
-    """The last event of each reason and object."""
-    last = {}
-    for event in kubectl.items("events", f"--field-selector={fields}"):
-        about = event["involvedObject"]
-        what = f"{event.get('type')} {event.get('reason')} ({about['kind']} {about['name']})"
-        last[what] = event.get("message")
-    yield from (f"{what}: {message}" for what, message in last.items())
-
-
-def _last_lines(kubectl: Kubectl, pod: str, container: str) -> list[str]:
-    try:
-        told = kubectl("logs", pod, f"--container={container}", f"--tail={LOG_LINES}", "--prefix")
-    except ClusterError as error:
-        told = str(error)
-    return told.splitlines()
-
-
-def _statuses(pod: Any) -> list[Any]:
-    status = pod["status"]
-    return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
-
-
-def _image(pod: Any) -> str:
-    """Of a pod or a template: the image of the container `api`."""
-    (image,) = (each["image"] for each in pod["spec"]["containers"] if each["name"] == "api")
-    return str(image)

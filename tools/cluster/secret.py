@@ -1,56 +1,62 @@
-"""The Secret that k8s.yaml names: made once, and never written to a file."""
+"""The Secret that k8s.yaml refers to. It is created once and never written to a file."""
 
 import json
 from datetime import datetime, timedelta
 from secrets import token_hex
-from typing import Any
 
 from fastapi_k8s import NAME
 
-from .kubectl import PART_OF, ClusterError, Kubectl
+from .kubectl import PART_OF_LABEL, ClusterError, Kubectl, KubernetesObject
+
+PASSWORD_BYTES = 24
+SAME_START = timedelta(minutes=1)
+"""A StatefulSet creates its first pod within seconds after the volume claim."""
 
 
-def contents(password: str) -> dict[str, str]:
-    """What the Secret holds: the service's setting, and what PostgreSQL's image reads."""
+def secret_data(password: str) -> dict[str, str]:
+    """Return the Secret's keys and values: the API's setting and the database's password."""
     return {
         "DATABASE_URL": f"postgresql://app:{password}@db:5432/app",
         "POSTGRES_PASSWORD": password,
     }
 
 
-def create_secret(kubectl: Kubectl) -> None:
-    """Make the Secret with a random password, or keep the one that is there.
+def ensure_secret(kubectl: Kubectl) -> None:
+    """Create the Secret with a random password, or keep the existing one.
 
-    Raises ClusterError if it is gone but the data are not: PostgreSQL takes a password only with
-    an empty volume, so a new one would lock everybody out.
+    Raises ClusterError if the Secret is gone and the database's volume is not: PostgreSQL takes
+    the password only when it initializes an empty volume, so that nobody could log in with a new
+    one.
     """
     if kubectl.get("secret", NAME):
         return
     claim = kubectl.get("pvc", "data-db-0")
-    if claim and not _waits_for_the_first_time(kubectl, claim):
+    if claim and not _awaits_first_start(kubectl, claim):
         raise ClusterError(
-            f"The database's volume is there, but Secret {NAME} with its password is gone."
-            " Restore it, or begin anew: make destroy"
+            f"The database's volume exists, but Secret {NAME} with its password does not."
+            " Restore the Secret, or delete the data: make destroy"
         )
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": NAME, "labels": dict([PART_OF.split("=")])},
-        "stringData": contents(token_hex(24)),
+        "metadata": {"name": NAME, "labels": {PART_OF_LABEL: NAME}},
+        "stringData": secret_data(token_hex(PASSWORD_BYTES)),
     }
-    print(kubectl("create", "--filename=-", given=json.dumps(secret)), end="")
+    print(kubectl.run("create", "--filename=-", stdin=json.dumps(secret)), end="")
 
 
-def _waits_for_the_first_time(kubectl: Kubectl, claim: Any) -> bool:
-    """Whether PostgreSQL's first pod still waits, as when k8s.yaml was applied by itself."""
+def _awaits_first_start(kubectl: Kubectl, claim: KubernetesObject) -> bool:
+    """Whether PostgreSQL has never started, as after `kubectl apply` without the Secret."""
     pod = kubectl.get("pod", "db-0")
-    if not pod:
+    if pod is None:
         return False
-    apart = _created(pod) - _created(claim)
-    statuses = pod["status"].get("containerStatuses", [])
-    started = any(each["restartCount"] or "waiting" not in each["state"] for each in statuses)
-    return apart < timedelta(minutes=1) and not started
+    if _creation_time(pod) - _creation_time(claim) >= SAME_START:
+        return False  # not the first pod that uses the volume
+    for status in pod["status"].get("containerStatuses", []):
+        if status["restartCount"] > 0 or "waiting" not in status["state"]:
+            return False
+    return True
 
 
-def _created(found: Any) -> datetime:
-    return datetime.fromisoformat(found["metadata"]["creationTimestamp"])
+def _creation_time(kubernetes_object: KubernetesObject) -> datetime:
+    return datetime.fromisoformat(kubernetes_object["metadata"]["creationTimestamp"])
