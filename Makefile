@@ -41,13 +41,16 @@ revision: .venv ## Create the next migration (MESSAGE="add orders")
 	@$(RUN) python -m tools.dev.revision "$$MESSAGE"
 
 ##@ Tests and checks
+UNIT_TESTS := tests/unit tests/api tests/manifest
+UNIT_TESTS += tests/template/unit # template
+
 .PHONY: test
-test: .venv ## Run all tests except test-cluster and test-template, with coverage (FLAGS= for pytest)
+test: .venv ## Run the unit, integration and container tests, with coverage (FLAGS= for pytest)
 	@$(RUN) pytest -n 2 --dist worksteal --cov --cov-report=term $(FLAGS)
 
 .PHONY: test-unit
 test-unit: .venv ## Run the tests that need no server
-	@$(RUN) pytest tests/unit tests/api tests/manifest
+	@$(RUN) pytest $(UNIT_TESTS)
 
 .PHONY: test-integration
 test-integration: .venv ## Run the tests that need PostgreSQL and Valkey, which they start
@@ -57,9 +60,11 @@ test-integration: .venv ## Run the tests that need PostgreSQL and Valkey, which 
 test-container: .venv ## Run the tests of the image and the Compose stack (Docker)
 	@$(RUN) pytest -n 2 --dist worksteal tests/container
 
+# template
 .PHONY: test-template
 test-template: .docker .venv ## Run the tests of renamed copies of the project (Docker)
-	@$(RUN) pytest --timeout 1800 tests/template
+	@$(RUN) pytest --timeout 1800 tests/template/forks
+# end template
 
 .PHONY: test-cluster
 test-cluster: .docker .venv ## Run the tests on a cluster, in their own namespaces (CONTEXT=kind-kind IMAGE_LOADER=)

@@ -1,4 +1,4 @@
-"""This checkout: a copy of it, and programs that run as from a terminal."""
+"""This checkout: how to copy it, and how to run programs in it as from a new terminal."""
 
 import os
 import shutil
@@ -10,22 +10,27 @@ PROJECT = Path(__file__).parents[1]
 
 
 def copy_checkout(target: Path) -> Path:
-    """Copy the files that git tracks, or would, to `target`."""
-    listed = output(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=PROJECT)
-    for name in filter(None, listed.split("\0")):
-        if (PROJECT / name).is_file():  # no submodule
+    """Copy the files that git tracks, and new files that it does not ignore, to `target`."""
+    names = run_command(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=PROJECT)
+    for name in names.split("\0"):
+        source = PROJECT / name
+        if source.is_file():  # The list ends with an empty name and may contain submodules.
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(PROJECT / name, target / name)
+            shutil.copy2(source, target / name)
     return target
 
 
-def inherited() -> dict[str, str]:
-    """Of this process' environment what Docker needs, and none of the developer's settings."""
-    kept = ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CONTEXT")
-    return {name: os.environ[name] for name in kept if name in os.environ}
+def get_docker_environment() -> dict[str, str]:
+    """Return the variables that Docker needs, without other settings of the developer's shell."""
+    names = ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CONTEXT")
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
-def output(command: list[str], **options: Any) -> str:
-    """What a program prints on standard output."""
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, **options)
-    return str(done.stdout)
+def run_command(command: list[str], **options: Any) -> str:
+    """Run a program and return its standard output. Raises an error if the program fails."""
+    process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, **options)
+    return str(process.stdout)
+
+
+inherited = get_docker_environment
+output = run_command

@@ -19,7 +19,7 @@ from python_on_whales import Container, DockerClient
 from fastapi_k8s import NAME
 from tests.checkout import PROJECT, copy_checkout, inherited, output
 from tests.container.conftest import settings
-from tests.docs import blocks
+from tests.template.pages import read_blocks
 from tools.dev.servers import free_port, wait_until
 
 UNTIL_CTRL_C = re.compile("docker compose up|docker compose watch|docker run .*|make docker-run")
@@ -54,7 +54,7 @@ class Reader:
 
     def follow(self, page: str) -> None:
         """Run the blocks of a page that need Docker."""
-        for info, block in blocks(PROJECT / page):
+        for info, block in read_blocks(PROJECT / page):
             if info == "sh docker":
                 commands = block
                 for words, own in self.instead.items():

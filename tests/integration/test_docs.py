@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from tests.checkout import PROJECT, inherited
-from tests.docs import blocks
+from tests.template.pages import read_blocks
 from tools.dev.servers import free_port, wait_until
 
 
@@ -41,7 +41,7 @@ async def test_a_new_database_is_migrated_and_served_as_the_pages_say(
     """The README does both, docs/configuration.md only serves."""
     pages = (PROJECT / "README.md", PROJECT / "docs" / "configuration.md")
     readme, configuration = (
-        [text for info, text in blocks(page) if info == "sh"] for page in pages
+        [text for info, text in read_blocks(page) if info == "sh"] for page in pages
     )
     *_, both = readme  # test_run.py follows the others
     [serve] = configuration

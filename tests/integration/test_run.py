@@ -16,7 +16,7 @@ import pytest
 
 from fastapi_k8s.migrations import newest_revision
 from tests.checkout import PROJECT, copy_checkout
-from tests.docs import blocks
+from tests.template.pages import read_blocks  # template
 from tools.dev.servers import Postgres, Valkey, free_port, wait_until
 
 OURS = re.compile(r"VIRTUAL_ENV|COV.*|UV(_PROJECT.*|_RUN.*)?|MAKE.*|MFLAGS|PYTHONPATH|PYTEST.*")
@@ -89,14 +89,14 @@ def processes_of(folder: Path) -> list[str]:
     return [line for line in shown.stdout.splitlines() if str(folder) in line]
 
 
-def as_pattern(text: str) -> str:
+def as_pattern(text: str) -> str:  # template
     """A regular expression for an expected output, in which … stands for anything."""
     return re.escape(text.strip()).replace("…", '[^"]+')
 
 
-def test_the_quick_start_of_the_readme_does_what_it_shows(copy: Path) -> None:
+def test_the_quick_start_of_the_readme_does_what_it_shows(copy: Path) -> None:  # template
     """Its shell blocks are run; a JSON block is what the one before it prints."""
-    readme = blocks(PROJECT / "README.md")
+    readme = read_blocks(PROJECT / "README.md")
     *steps, production = (block for block in readme if block[0] in {"sh", "json"})
     assert (steps[0], steps[-1]) == (("sh", "make run\n"), ("sh", "make test\n"))
     assert "gunicorn" in production[1]  # test_docs.py follows it

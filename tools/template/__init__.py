@@ -1,1 +1,1 @@
-"""What turns the template into a service of somebody's own."""
+"""Commands that turn the template into a service with a name and a domain of its own."""

@@ -1,4 +1,4 @@
-"""The files of this checkout, as git knows them."""
+"""Read and write the files that git tracks in this checkout, after a check that it is clean."""
 
 import shutil
 import subprocess
@@ -7,42 +7,46 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def git(*arguments: str) -> str:
-    """What git prints. Leaves with its message if it fails."""
+def run_git(*arguments: str) -> str:
+    """Return what git prints. Exit with git's error message if the command fails."""
     if not shutil.which("git"):
-        sys.exit("git is missing, which is the way back. Nothing was changed.")
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{done.stderr.strip()}\nNothing was changed.")
-    return done.stdout
-
-
-def refuse_uncommitted() -> None:
-    """Leave, unless git could bring every file back."""
-    if not tracked():  # as in a folder that the repository above it ignores
-        sys.exit("git tracks no file here. Commit them first. Nothing was changed.")
-    if git("status", "--porcelain", "--untracked-files"):  # whatever the configuration says
         sys.exit(
-            "There are changes that are not committed. Commit them first. Nothing was changed."
+            "git is not installed. Install it first: with git you can undo what this command does."
+            " Nothing was changed."
         )
+    process = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    if process.returncode != 0:
+        sys.exit(f"{process.stderr.strip()}\nNothing was changed.")
+    return process.stdout
 
 
-def tracked() -> list[Path]:
-    """What git tracks: files, links and submodules."""
-    return [Path(name) for name in git("ls-files", "-z").split("\0") if name]
+def require_clean_checkout() -> None:
+    """Exit unless every file is committed, so that git can restore each of them."""
+    if not list_tracked_paths():  # for example in a folder that an outer repository ignores
+        sys.exit("git tracks no files here. Commit them first. Nothing was changed.")
+    # `--untracked-files` overrides a configuration that hides new files.
+    if run_git("status", "--porcelain", "--untracked-files"):
+        sys.exit("There are uncommitted changes. Commit them first. Nothing was changed.")
 
 
-def texts() -> dict[Path, str]:
-    """Every tracked file that is text in UTF-8, by its path. Ends of lines stay what they are."""
-    found: dict[Path, str] = {}
-    for path in tracked():
-        if path.is_file() and not path.is_symlink():  # which may lead out of the checkout
+def list_tracked_paths() -> list[Path]:
+    """Return the paths of the files, symbolic links and submodules that git tracks."""
+    output = run_git("ls-files", "-z")
+    return [Path(name) for name in output.split("\0") if name]
+
+
+def read_texts() -> dict[Path, str]:
+    """Return the text of every tracked UTF-8 file by its path, with line endings unchanged."""
+    texts: dict[Path, str] = {}
+    for path in list_tracked_paths():
+        # The target of a symbolic link may be outside the checkout.
+        if path.is_file() and not path.is_symlink():
             with suppress(UnicodeDecodeError):
-                found[path] = path.read_bytes().decode()
-    return found
+                texts[path] = path.read_bytes().decode()
+    return texts
 
 
-def write(changed: dict[Path, str]) -> None:
-    """Write the texts of files that `texts` has read."""
-    for path, text in changed.items():
+def write_texts(texts: dict[Path, str]) -> None:
+    """Write each text to its path, with line endings unchanged."""
+    for path, text in texts.items():
         path.write_bytes(text.encode())

@@ -1,9 +1,12 @@
-"""Parts of files that are marked to go: with the example domain, or with the template's name.
+"""Remove the parts of files that belong only to the example domain or only to the template.
 
-A mark is a comment that says `example` or `template`, in Markdown an HTML comment. At the end of a
-line it marks the line, and in Python the statement that begins there. Alone on a line it marks a
-block, which ends with a line that says `end example` or `end template`, and goes with the empty
-line behind it.
+A mark is a comment that consists of the word `example` or `template`. In Markdown it is an HTML
+comment.
+
+- At the end of a line, a mark applies to this line. In Python, it applies to the whole statement
+  that begins on this line.
+- On a line without other text, a mark begins a block. The block ends with a comment that says
+  `end example` or `end template`, and the empty line after the block is removed too.
 """
 
 import ast
@@ -12,41 +15,61 @@ import sys
 from pathlib import Path
 
 
-def left(path: Path, text: str, mark: str) -> str:
-    """What is left of a file without what carries `mark`. Leaves with its path if that fails."""
+def remove_marked_from_file(path: Path, text: str, mark: str) -> str:
+    """Return the text of `path` without its marked parts. Exit with the path if that fails."""
     try:
-        return without(text, mark, python=path.suffix == ".py")
+        return remove_marked(text, mark, is_python=path.suffix == ".py")
     except (SyntaxError, ValueError) as error:
         sys.exit(f"{path}: {error}. Nothing was changed.")
 
 
-def without(text: str, mark: str, python: bool = False) -> str:
-    """`text` less what carries `mark`. Raises ValueError if a marked block has no end."""
-    begin, end = _comment(mark), _comment(f"end {mark}")
-    text = re.sub(rf"^ *{begin}\n.*?^ *{end}\n\n?", "", text, flags=re.DOTALL | re.MULTILINE)
+def remove_marked(text: str, mark: str, is_python: bool = False) -> str:
+    """Return `text` without the parts that carry `mark`.
+
+    Raises ValueError if a block has no beginning or no end, and SyntaxError if a marked Python
+    file cannot be parsed.
+    """
+    text = _remove_marked_blocks(text, mark)
+    lines = text.splitlines(keepends=True)
+    mark_at_end = re.compile(f"{_comment_pattern(mark)}$")
+    marked_lines = [number for number, line in enumerate(lines) if mark_at_end.search(line)]
+    statements: dict[int, range] = {}
+    if is_python and marked_lines:
+        statements = _find_statements(text)
+
+    removed_lines: set[int] = set()
+    for number in marked_lines:
+        removed_lines.update(statements.get(number, [number]))
+    return "".join(line for number, line in enumerate(lines) if number not in removed_lines)
+
+
+def _remove_marked_blocks(text: str, mark: str) -> str:
+    begin = _comment_pattern(mark)
+    end = _comment_pattern(f"end {mark}")
+    block = re.compile(rf"^ *{begin}\n.*?^ *{end}\n\n?", re.DOTALL | re.MULTILINE)
+    text = block.sub("", text)
     if re.search(rf"^ *({begin}|{end})$", text, re.MULTILINE):
         raise ValueError(f"a block has no `{mark}` or no `end {mark}`")
-    lines = text.splitlines(keepends=True)
-    marked = [number for number, line in enumerate(lines) if re.search(f"{begin}$", line)]
-    statements = _statements(text) if python and marked else {}
-    gone: set[int] = set()
-    for number in marked:
-        first, last = statements.get(number, (number, number))
-        gone.update(range(first, last + 1))
-    return "".join(line for number, line in enumerate(lines) if number not in gone)
+    return text
 
 
-def _comment(words: str) -> str:
+def _comment_pattern(words: str) -> str:
+    """Return a regular expression for a comment, which in Markdown may end a row of a table."""
     return rf"(?:#|<!--) {words}(?: -->(?: \|)?)?"
 
 
-def _statements(text: str) -> dict[int, tuple[int, int]]:
-    """First and last line of each statement, by the line on which it is named, from 0."""
-    found: dict[int, tuple[int, int]] = {}
+def _find_statements(text: str) -> dict[int, range]:
+    """Return the lines of each statement, by the number of its first line. Numbers begin at 0.
+
+    The first line of a decorated function is the one with `def`, and its decorators are among its
+    lines.
+    """
+    statements: dict[int, range] = {}
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.stmt) and node.end_lineno:
-            first = min(
-                [node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))]
-            )
-            found.setdefault(node.lineno - 1, (first - 1, node.end_lineno - 1))
-    return found
+        if not isinstance(node, ast.stmt) or node.end_lineno is None:
+            continue
+        first_line = node.lineno
+        for decorator in getattr(node, "decorator_list", []):
+            first_line = min(first_line, decorator.lineno)
+        statements.setdefault(node.lineno - 1, range(first_line - 1, node.end_lineno))
+    return statements

@@ -1,4 +1,4 @@
-"""What a service may be called."""
+"""Which names a service may have."""
 
 import re
 import sys
@@ -7,49 +7,84 @@ from importlib.metadata import packages_distributions
 from keyword import iskeyword
 from pathlib import Path
 
-LIMIT = 63 - len("-test-01234567-client")
-"""Characters. Kubernetes allows 63 for a namespace (RFC 1123); the tests' own are the longest."""
+MAX_LENGTH = 63 - len("-test-01234567-client")
+"""Kubernetes allows 63 characters for a namespace (RFC 1123). The tests add the longest suffix."""
 
-WORDS = re.compile("[a-z][a-z0-9]*(-[a-z0-9]+)*")
-MODULES = sys.stdlib_module_names | {"annotationlib", "compression", "test"}
-"""With two that 3.14 has and 3.11 not, and one that Python leaves out of its list."""
+PATTERN = re.compile("[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+STANDARD_LIBRARY = sys.stdlib_module_names | {"annotationlib", "compression", "test"}
+"""Python 3.14 adds the modules `annotationlib` and `compression`. Python's list omits `test`."""
 
 PROGRAMS = {
-    *("cp", "docker", "env", "find", "git", "go", "kubectl", "make", "mkdir"),
-    *("ps", "python", "python3", "rm", "sed", "sh", "touch", "uv", "wrk"),
+    "cp",
+    "docker",
+    "env",
+    "find",
+    "git",
+    "go",
+    "kubectl",
+    "make",
+    "mkdir",
+    "ps",
+    "python",
+    "python3",
+    "rm",
+    "sed",
+    "sh",
+    "touch",
+    "uv",
+    "wrk",
 }
-"""What is called while the environment, where the command `name` is, comes first in the PATH."""
+"""Programs that make targets and tests run. A command with such a name in the virtual environment
+would replace the program, because the environment comes first in PATH."""
 
-SKIPPED = {"build", "dist", "node_modules", "venv"}
-YAML = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+FOLDERS_IGNORED_BY_LINTERS = {"build", "dist", "node_modules", "venv"}
+YAML_KEYWORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 
 
-def package(name: str) -> str:
-    """The import name of the service `name`."""
+def to_package(name: str) -> str:
+    """Return the import name of the service `name`."""
     return name.replace("-", "_")
 
 
-def fault(name: str) -> str:
-    """Why no service can have this name, or an empty string."""
-    module = package(name)
-    faults = {
-        "only words of a-z and 0-9 will do, joined by hyphens": not WORDS.fullmatch(name),
-        f"it is longer than the {LIMIT} characters that Kubernetes leaves": len(name) > LIMIT,
-        "it is a keyword of Python": iskeyword(module),
-        "it is a module of Python's standard library": module in MODULES,
-        "a dependency has that name": module in dependencies(),
-        "a folder of this project has that name": Path(module).exists()
-        or any(Path("src", module).rglob("*.py")),
-        "it is a program that is needed here": name in PROGRAMS,
-        "linters pass over folders of that name": module in SKIPPED,
-        "YAML has a meaning for it": name in YAML,
-        "the database's image has that name": name == "postgres",
-        "Kubernetes keeps that namespace for itself": name == "default" or name.startswith("kube-"),
-    }
-    return next((reason for reason, applies in faults.items() if applies), "")
+def find_problem(name: str) -> str:
+    """Return the reason why a service cannot be called `name`, or an empty string."""
+    package = to_package(name)
+    problems = [
+        (
+            not PATTERN.fullmatch(name),
+            "a name consists of words of the characters a-z and 0-9, joined by hyphens",
+        ),
+        (len(name) > MAX_LENGTH, f"it has more than the {MAX_LENGTH} characters that are allowed"),
+        (iskeyword(package), "it is a Python keyword"),
+        (package in STANDARD_LIBRARY, "it is a module of Python's standard library"),
+        (package in read_dependencies(), "a dependency has this name"),
+        (is_used_by_project(package), "a folder of this project has this name"),
+        (name in PROGRAMS, "it is a program that this project runs"),
+        (package in FOLDERS_IGNORED_BY_LINTERS, "linters ignore folders with this name"),
+        (name in YAML_KEYWORDS, "it is a keyword in YAML"),
+        (name == "postgres", "the image of the database has this name"),
+        (
+            name == "default" or name.startswith("kube-"),
+            "Kubernetes reserves this name for a namespace of its own",
+        ),
+    ]
+    for applies, reason in problems:
+        if applies:
+            return reason
+    return ""
 
 
-def dependencies() -> set[str]:
-    """The names that dependencies have, as distributions and as packages to import."""
-    locked = tomllib.loads(Path("uv.lock").read_text())["package"]
-    return {package(each["name"]) for each in locked} | packages_distributions().keys()
+def is_used_by_project(package: str) -> bool:
+    """Whether a folder at the top level or a package in `src` is called `package`."""
+    if Path(package).exists():
+        return True
+    # A folder that contains only bytecode is left over from another branch.
+    return any(Path("src", package).rglob("*.py"))
+
+
+def read_dependencies() -> set[str]:
+    """Return the names of all dependencies: those of distributions and those of import packages."""
+    lock = tomllib.loads(Path("uv.lock").read_text())
+    distributions = {to_package(package["name"]) for package in lock["package"]}
+    return distributions | packages_distributions().keys()

@@ -1,0 +1,98 @@
+"""`make remove-example`: a service without the items is complete, and docs/domain.md works in it.
+
+The service is called `image`, like a folder in tools/: one word, which the package and the image
+share. All tests run in another service (test_rename.py), and here those that need no containers.
+"""
+
+import re
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.template.forks.repository import Repository, create_repository, removed_images
+from tests.template.pages import (
+    find_broken_links,
+    find_pages,
+    find_unknown_targets,
+    read_blocks,
+)
+
+NAME = "image"
+REMAINING_ENDPOINTS = {"/health", "/ready", "/version", "/metrics"}
+PYTHON_FILE = re.compile(r"`(\S+)`:\n\n```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+"""A file that docs/domain.md shows: its path and its text."""
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A service without the example."""
+    repository = create_repository(tmp_path_factory.mktemp("without-example") / "service")
+    repository.rename(NAME)
+    repository.remove_example()
+    return repository
+
+
+def test_no_file_mentions_the_items(service: Repository) -> None:
+    files = service.read_files()
+    del files["CHANGELOG.md"]
+    assert [path for path in files if "item" in path] == []
+    assert [path for path, text in files.items() if "/items" in text] == []
+
+
+def test_the_pages_link_to_existing_pages_and_name_existing_make_targets(
+    service: Repository,
+) -> None:
+    for page in find_pages(service.folder):
+        assert find_broken_links(page) == [], page
+        assert find_unknown_targets(page, service.folder) <= {"remove-example"}, page
+
+
+def test_linters_and_tests_without_servers_pass(service: Repository) -> None:
+    service.run("make", "lint")
+    service.run("make", "test-unit")
+
+
+def test_the_image_is_built(service: Repository) -> None:
+    image_name = f"without-example-{uuid4().hex[:8]}"
+    with removed_images(image_name):
+        service.run("make", "docker-build", f"IMAGE_NAME={image_name}")
+
+
+def test_make_run_serves_only_the_operational_endpoints(service: Repository) -> None:
+    with service.serve() as client:
+        assert client.get("/version").json()["name"] == NAME
+        assert client.get("/openapi.json").json()["paths"].keys() == REMAINING_ENDPOINTS
+        assert client.get("/items").status_code == 404
+
+
+def insert_lines(file: Path, diff: str) -> None:
+    """Insert the lines that a diff adds after its first line, which the file must contain once."""
+    context, *added_lines = diff.splitlines(keepends=True)
+    context = context.removeprefix(" ")
+    text = file.read_text()
+    assert text.count(context) == 1, f"{file} does not contain this line once: {context}"
+    addition = "".join(line.removeprefix("+") for line in added_lines)
+    file.write_text(text.replace(context, context + addition))
+
+
+def test_a_domain_is_added_as_the_page_says(service: Repository) -> None:
+    """The commands, files and edits of docs/domain.md lead to a service that passes all checks."""
+    page = service.folder / "docs" / "domain.md"
+    shell_blocks = [text for info, text in read_blocks(page) if info == "sh"]
+    diffs = [text for info, text in read_blocks(page) if info == "diff"]
+    create_folder, check = shell_blocks
+
+    service.run("sh", "-ec", create_folder)
+    for path, text in PYTHON_FILE.findall(page.read_text()):
+        (service.folder / path).write_text(text)
+    main = service.package / "main.py"
+    project = service.folder / "pyproject.toml"
+    readme = service.folder / "README.md"
+    for file, diff in zip([main, main, project, readme], diffs, strict=True):
+        insert_lines(file, diff)
+
+    assert check == "make lint\nmake test\n"
+    service.run("make", "lint")
+    report = service.run("make", "test", "FLAGS=--deselect=tests/container")
+    assert "Required test coverage of 90.0% reached. Total coverage: 100.00%" in report

@@ -1,0 +1,50 @@
+"""All Dockerfiles and the installation of uv use the same versions."""
+
+import re
+from pathlib import Path
+
+from tests.checkout import PROJECT, get_docker_environment, run_command
+
+FAKE_PYTHON = """#!/bin/sh
+case "$*" in
+"-m venv .uv") mkdir -p .uv/bin && cp "$0" .uv/bin/python ;;
+"-m pip install "*) echo "$@" ;;
+esac
+"""
+"""A program that copies itself where a virtual environment has its Python, and prints what pip
+would install."""
+
+
+def read_python_versions(dockerfile: str) -> set[str]:
+    """Return the versions of Python that a Dockerfile uses."""
+    text = (PROJECT / dockerfile).read_text()
+    return set(re.findall(r"^ARG PYTHON_VERSION=(\S+)$", text, re.MULTILINE))
+
+
+def read_uv_versions(dockerfile: str) -> set[str]:
+    """Return the versions of uv that a Dockerfile uses."""
+    text = (PROJECT / dockerfile).read_text()
+    return set(re.findall(r"astral-sh/uv:([\w.]+)", text))
+
+
+def test_all_dockerfiles_use_the_same_python_and_the_same_uv() -> None:
+    python_versions = read_python_versions("Dockerfile")
+    uv_versions = read_uv_versions("Dockerfile")
+    assert len(python_versions) == 1
+    assert len(uv_versions) == 1
+    for dockerfile in ("Dockerfile.dev", ".devcontainer/Dockerfile"):
+        assert read_python_versions(dockerfile) == python_versions
+        assert read_uv_versions(dockerfile) == uv_versions
+
+
+def test_make_installs_the_uv_version_of_the_dockerfile(tmp_path: Path) -> None:
+    python = tmp_path / "python3"
+    python.write_text(FAKE_PYTHON)
+    python.chmod(0o755)
+    (tmp_path / "Dockerfile").write_bytes((PROJECT / "Dockerfile").read_bytes())
+    environment = get_docker_environment()
+    environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
+    script = PROJECT / "tools" / "dev" / "install-uv.sh"
+    pip_arguments = run_command(["sh", str(script)], cwd=tmp_path, env=environment).split()
+    [version] = read_uv_versions("Dockerfile")
+    assert pip_arguments[-1] == f"uv=={version}"
