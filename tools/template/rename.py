@@ -27,6 +27,7 @@ PROJECT_FILE = Path("pyproject.toml")
 README = Path("README.md")
 
 TEMPLATE_ONLY: tuple[str, ...] = (
+    "docs/comparison.md",  # template
     "tests/*/test_docs.py",  # template
     "tests/template",  # template
 )
