@@ -47,7 +47,7 @@ class Gunicorn(Server):
         pinned = ["taskset", "-c", str(FIRST)]
         return ["env", "-i", *variables, *pinned, gunicorn, *bind, *self._arguments]
 
-    def answers(self) -> bool:
+    def is_ready(self) -> bool:
         try:
             with urlopen(f"{self.url}/health", timeout=1):
                 return True
@@ -57,14 +57,14 @@ class Gunicorn(Server):
     def cpu(self) -> float:
         """Seconds of CPU time that the master and its workers have used."""
         ticks = 0
-        for process in self._processes():
+        for process in self.pids():
             fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])  # utime and stime: proc_pid_stat(5)
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def memory(self) -> int:
         """The proportional set size of the master and its workers, in KiB."""
-        return sum(map(_pss, self._processes()))
+        return sum(map(_pss, self.pids()))
 
 
 def migrate(url: str, folder: Path) -> None:

@@ -1,1 +1,1 @@
-"""What a developer's machine needs, and the image that ships does not."""
+"""Development on a machine without Docker: the API with hot reload, and its servers."""

@@ -1,27 +1,32 @@
 #!/bin/sh
-# Install uv into .uv, the version that the image is built with, by whatever this machine's Python brings: venv or pip.
+# Install uv into .uv, in the version that builds the image, with the venv or the pip of a Python on this machine.
 set -eu
 
-for python in python3 python3.14 python3.13 python3.12 python3.11; do
-    if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-        found=$python
+is_supported() { # PYTHON
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+python=
+for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
+    if is_supported "$candidate"; then
+        python=$candidate
         break
     fi
 done
-if [ -z "${found:-}" ]; then
-    echo 'Install Python 3.11 or newer (python3), or uv, and try again.' >&2
+if [ -z "$python" ]; then
+    echo 'Python 3.11 or newer is not installed. Install it (as python3), or uv, and try again.' >&2
     exit 1
 fi
 
-uv=uv==$(sed -n 's/^ARG UV_IMAGE=.*:\([0-9.]*\).*/\1/p' Dockerfile)
-echo "Installing $uv into .uv" >&2
+requirement=uv==$(sed -n 's/^ARG UV_IMAGE=.*:\([0-9.]*\).*/\1/p' Dockerfile)
+echo "Installing $requirement into .uv" >&2
 rm -rf .uv
-if "$found" -m venv .uv >/dev/null 2>&1; then
-    .uv/bin/python -m pip install --quiet --disable-pip-version-check "$uv"
-elif "$found" -m pip --version >/dev/null 2>&1; then
-    "$found" -m pip install --quiet --disable-pip-version-check --target .uv "$uv"
+if "$python" -m venv .uv >/dev/null 2>&1; then
+    .uv/bin/python -m pip install --quiet --disable-pip-version-check "$requirement"
+elif "$python" -m pip --version >/dev/null 2>&1; then
+    "$python" -m pip install --quiet --disable-pip-version-check --target .uv "$requirement"
 else
     rm -rf .uv
-    echo "Install venv or pip for $found (on Debian: apt install python3-venv), or uv, and try again." >&2
+    echo "$python has neither venv nor pip. Install one of them (on Debian: apt install python3-venv), or uv, and try again." >&2
     exit 1
 fi

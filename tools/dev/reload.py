@@ -1,4 +1,7 @@
-"""The service, started again when its source changes; in the development images the program."""
+"""The API with hot reload: it starts again when a file in `src/` changes.
+
+`make run` calls `serve`; the development image runs this module.
+"""
 
 import os
 from pathlib import Path
@@ -8,18 +11,18 @@ import uvicorn
 import fastapi_k8s as package
 from fastapi_k8s.observability import logs
 
-SOURCE = Path(__file__).resolve().parents[2] / "src"
+SOURCE_FOLDER = Path(__file__).resolve().parents[2] / "src"
 
 
 def serve(host: str, port: int, root_path: str) -> None:
-    """Serve at `http://host:port`, behind `root_path`, until a signal ends it."""
+    """Serve on `http://host:port`, behind the path prefix `root_path`, until a signal arrives."""
     uvicorn.run(
         f"{package.__name__}.main:application",
         factory=True,
         host=host,
         port=port,
         reload=True,
-        reload_dirs=[str(SOURCE)],
+        reload_dirs=[str(SOURCE_FOLDER)],
         root_path=root_path,
         log_config=logs.CONFIG,
         access_log=False,

@@ -1,4 +1,4 @@
-"""`make run`: the service with reload, on servers of its own. Ctrl-C ends all of it."""
+"""`make run`: the API with hot reload, on its own PostgreSQL and Valkey. Ctrl-C stops all of it."""
 
 import fcntl
 import os
@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,79 +14,89 @@ from dotenv import dotenv_values
 
 import fastapi_k8s as package
 from tools.dev.reload import serve
-from tools.dev.servers import Postgres, Server, ServerError, Valkey, running
+from tools.dev.servers import HOST, Postgres, Server, ServerError, Valkey, running
 
 PROJECT = Path(__file__).resolve().parents[2]
-LOCAL = PROJECT / ".local"
-HOST = "127.0.0.1"
+DATA_FOLDER = PROJECT / ".local"
+
+Environment = Mapping[str, str | None]
+"""Variables by name. A line of .env without `=` gives the value None."""
 
 
 def main() -> None:
-    """Serve until Ctrl-C. Leaves with a message and another code than 0 if that is impossible."""
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, _interrupt)
-    given = {**dotenv_values(PROJECT / ".env"), **os.environ}
+    """Serve until Ctrl-C. Exits with a message and a code other than 0 if that is impossible."""
+    for signal_number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signal_number, _raise_keyboard_interrupt)
+    environment = {**dotenv_values(PROJECT / ".env"), **os.environ}
     try:
-        port = _usable_port(given.get("PORT") or "8000")
-        with _lock(), _servers(given) as urls:
+        port = _parse_free_port(environment.get("PORT") or "8000")
+        with _exclusive_lock(), _missing_servers(environment) as urls:
             os.environ |= urls
-            command = Path(sys.executable).parent / package.NAME
-            subprocess.run([command, "migrate"], check=True)
-            _serve(port, given.get("ROOT_PATH") or "")
+            _migrate()
+            _print_addresses(port)
+            serve(HOST, port, environment.get("ROOT_PATH") or "")
     except subprocess.CalledProcessError as error:
-        sys.exit(error.returncode)  # it has said why
+        sys.exit(error.returncode)  # the command has printed the reason
     except ServerError as error:
         sys.exit(f"run: {error}")
     except KeyboardInterrupt:
         pass
 
 
-def _interrupt(*_: object) -> None:
+def _raise_keyboard_interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _usable_port(text: str) -> int:
+def _parse_free_port(text: str) -> int:
+    """Return the port. Raises ServerError if it is not a port number or not available."""
+    port = int(text) if text.isdecimal() else 0
+    if not 1 <= port <= 65535:
+        raise ServerError(f"PORT must be a number from 1 to 65535, not {text!r}.")
     try:
-        port = int(text) or -1  # 0 would be any port
         with socket.socket() as probe:
+            # As the server does: a port that was used a moment ago is available.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))
-    except (ValueError, OverflowError):
-        raise ServerError(f"PORT must be a number from 1 to 65535, not {text!r}") from None
     except OSError as error:
-        reason = f"port {text} cannot be used ({error.strerror})"
-        raise ServerError(f"{reason}; choose another: PORT=9000 make run") from None
+        raise ServerError(
+            f"Port {port} is not available ({error.strerror}). Choose another: make run PORT=9000"
+        ) from error
     return port
 
 
 @contextmanager
-def _lock() -> Iterator[None]:
-    LOCAL.mkdir(exist_ok=True)
-    with (LOCAL / "lock").open("w") as file:
+def _exclusive_lock() -> Iterator[None]:
+    """Hold a lock, because two processes must not use the same data folder."""
+    DATA_FOLDER.mkdir(exist_ok=True)
+    with (DATA_FOLDER / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ServerError("`make run` is running in this folder already") from None
+            raise ServerError("`make run` is already running in this folder.") from None
         yield
 
 
 @contextmanager
-def _servers(given: dict[str, str | None]) -> Iterator[dict[str, str]]:
-    """Start the servers that no URL is given for, and give theirs."""
-    postgres, valkey = Postgres(LOCAL / "postgresql"), Valkey(LOCAL / "valkey")
-    wanted: dict[str, Server] = {}
-    if "DATABASE_URL" not in given:
-        wanted["DATABASE_URL"] = postgres
-    if "REDIS_URL" not in given:
-        wanted["REDIS_URL"] = valkey
-    with running(*wanted.values()):
-        yield {name: server.url for name, server in wanted.items()}
+def _missing_servers(environment: Environment) -> Iterator[dict[str, str]]:
+    """Start a server for each URL that is not set, and yield their URLs by variable."""
+    servers: dict[str, Server] = {}
+    if "DATABASE_URL" not in environment:
+        servers["DATABASE_URL"] = Postgres(DATA_FOLDER / "postgresql")
+    if "REDIS_URL" not in environment:
+        servers["REDIS_URL"] = Valkey(DATA_FOLDER / "valkey")
+    with running(*servers.values()):
+        yield {variable: server.url for variable, server in servers.items()}
 
 
-def _serve(port: int, root_path: str) -> None:
+def _migrate() -> None:
+    """Upgrade the database. Raises CalledProcessError if that fails."""
+    command = Path(sys.executable).parent / package.NAME
+    subprocess.run([command, "migrate"], check=True)
+
+
+def _print_addresses(port: int) -> None:
     url = f"http://{HOST}:{port}"
     print(f"\n  API      {url}\n  Docs     {url}/docs\n  Metrics  {url}/metrics\n", flush=True)
-    serve(HOST, port, root_path)
 
 
 if __name__ == "__main__":

