@@ -1,1 +1,4 @@
-"""Measurements, beside a bare FastAPI application (run.py), of the image and of restarts."""
+"""Benchmarks of the service (`service`), its image (`image`) and rolling restarts (`restart`).
+
+docs/benchmarks.md explains what each measures and lists the figures.
+"""

@@ -37,10 +37,10 @@ LOGGING = {
 }
 
 
-def application() -> FastAPI:
+def create_app() -> FastAPI:
     """The bare application with all of them."""
     logging.config.dictConfig(LOGGING)
-    app = bare.application()
+    app = bare.create_app()
     app.middleware("http")(_log)
     app.add_middleware(CorrelationIdMiddleware)
     Instrumentator().instrument(app).expose(app)

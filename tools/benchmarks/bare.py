@@ -1,6 +1,6 @@
-"""FastAPI and one handler, the service's own: what everything is compared with.
+"""A bare FastAPI application: the baseline of `GET /health`.
 
-It imports nothing else, so that its start is FastAPI's.
+It imports nothing else, so that its start time is FastAPI's.
 """
 
 from typing import Any
@@ -8,8 +8,8 @@ from typing import Any
 from fastapi import FastAPI
 
 
-def application(**options: Any) -> FastAPI:
-    """An application that answers GET /health as the service does, with `options` of FastAPI's."""
+def create_app(**options: Any) -> FastAPI:
+    """An application that answers GET /health as the service does. `options` are FastAPI's."""
     app = FastAPI(**options)
 
     @app.get("/health")

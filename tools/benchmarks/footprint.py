@@ -1,45 +1,61 @@
-"""How long the service takes to start, and how much memory it takes."""
+"""How long the service takes to start, and how much memory it uses."""
 
-from pathlib import Path
+from dataclasses import dataclass
 from statistics import median
-from time import monotonic
 
-from tools.dev.servers import running
+from .containers import PLAIN_GUNICORN, SERVICE, Container, Image, running
+from .wrk import count_requests
 
-from .load import Case
-from .processes import PLAIN, SERVICE, Gunicorn
+STARTS = 9
+MEMORY_ROUNDS = 3
+WORKERS = 4
+LOAD_SECONDS = 2
 
-STARTS, MEMORY_ROUNDS, WORKERS = 9, 3, 4
-
-
-def starts(folder: Path, url: str) -> tuple[float, float]:
-    """Seconds from the command to the first 200: the service's, and the bare application's."""
-    service = Gunicorn(folder / "service", *SERVICE, DATABASE_URL=url)
-    bare = Gunicorn(folder / "plain", *PLAIN, "--preload", "tools.benchmarks.bare:application()")
-    pairs = [(_start(service), _start(bare)) for _ in range(STARTS + 1)]
-    ours, its = zip(*pairs[1:], strict=True)  # the first may have compiled bytecode
-    return median(ours), median(its)
+BARE = "tools.benchmarks.bare:create_app()"
+WITHOUT_PRELOAD = "tools.benchmarks.without_preload:create_app()"
 
 
-def _start(server: Gunicorn) -> float:
-    began = monotonic()
-    with running(server):
-        return monotonic() - began
+@dataclass(frozen=True)
+class Footprint:
+    """Medians: the seconds of a start, and MiB of memory after load."""
+
+    start_seconds: float
+    bare_start_seconds: float
+    one_worker_mib: float
+    preloaded_workers_mib: float
+    separate_workers_mib: float
+    """Of as many workers, each with imports of its own."""
 
 
-def memory(folder: Path, url: str) -> tuple[float, float]:
-    """MiB of WORKERS workers that have served: with preload, and each with imports of its own."""
-    environment = {"DATABASE_URL": url, "WEB_CONCURRENCY": str(WORKERS)}
-    preloaded = Gunicorn(folder / "preloaded", *SERVICE, **environment)
-    separate = Gunicorn(
-        folder / "separate", *PLAIN, "fastapi_k8s.main:application()", **environment
+def measure_footprint(image: Image, database_url: str) -> Footprint:
+    """Start containers one after the other and measure them."""
+    service = image.container(*SERVICE, DATABASE_URL=database_url)
+    bare = image.container(*PLAIN_GUNICORN, "--preload", BARE)
+    start_pairs = [(_start_seconds(service), _start_seconds(bare)) for _ in range(STARTS + 1)]
+    start_pairs = start_pairs[1:]  # the first start reads the image's files from the disk
+
+    workers = {"DATABASE_URL": database_url, "WEB_CONCURRENCY": str(WORKERS)}
+    preloaded = image.container(*SERVICE, **workers)
+    separate = image.container(*PLAIN_GUNICORN, WITHOUT_PRELOAD, **workers)
+    return Footprint(
+        start_seconds=median(start for start, _ in start_pairs),
+        bare_start_seconds=median(start for _, start in start_pairs),
+        one_worker_mib=_median_memory_mib(service),
+        preloaded_workers_mib=_median_memory_mib(preloaded),
+        separate_workers_mib=_median_memory_mib(separate),
     )
-    pairs = [(_memory(preloaded), _memory(separate)) for _ in range(MEMORY_ROUNDS)]
-    ours, others = zip(*pairs, strict=True)
-    return median(ours), median(others)
 
 
-def _memory(server: Gunicorn) -> float:
-    with running(server):
-        Case("memory", server, "/version").measure(2)
-        return server.memory() / 1024
+def _start_seconds(container: Container) -> float:
+    with running(container):
+        return container.start_seconds
+
+
+def _median_memory_mib(container: Container) -> float:
+    return median(_memory_mib_after_load(container) for _ in range(MEMORY_ROUNDS))
+
+
+def _memory_mib_after_load(container: Container) -> float:
+    with running(container):
+        count_requests(f"{container.url}/version", LOAD_SECONDS)
+        return container.memory_mib()

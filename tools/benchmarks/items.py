@@ -1,4 +1,4 @@
-"""Requests for items: from bare FastAPI, from PostgreSQL, and from the cache."""
+"""Cases of the items: read from PostgreSQL, read through the cache, and created."""
 
 import asyncio
 from collections.abc import Iterator
@@ -9,59 +9,81 @@ from pathlib import Path
 import asyncpg
 from redis import Redis
 
-from tools.dev.servers import Valkey, running
-
-from .load import Case, Sample, wrk
-from .processes import SERVICE, Gunicorn
+from .containers import SERVICE, Container, Image, running
+from .measurement import Case, Comparison
 
 ITEMS = 100_000
-"""More than can be asked for in a round, so that each is asked for once."""
+"""More than wrk can read in one round, so that each read in the cache-miss case is a miss."""
 
 INSERT = """
 INSERT INTO items (name, description)
 SELECT 'Lamp', 'For the desk.' FROM generate_series(1, $1) RETURNING id
 """
-BARE = "tools.benchmarks.bare_items:application()"
-EACH_ONCE = Path(__file__).with_name("items.lua")
+BARE = "tools.benchmarks.bare_items:create_app()"
+READ_EACH_ONCE = Path(__file__).with_name("read_items.lua")
+CREATE = Path(__file__).with_name("create_items.lua")
+
+BARE_READ = "bare FastAPI + asyncpg: read"
+BARE_CREATE = "bare FastAPI + asyncpg: create"
+
+ITEM_COMPARISONS = [
+    Comparison("`GET /items/{id}`, cache off", "read, cache off", BARE_READ, target=0.65),
+    Comparison("`GET /items/{id}`, cache hit", "read, cache hit", BARE_READ),
+    Comparison("`GET /items/{id}`, cache miss", "read, cache miss", BARE_READ),
+    Comparison("`POST /items` without an `Idempotency-Key`", "create", BARE_CREATE),
+]
 
 
 @contextmanager
-def cases(folder: Path, url: str, valkey: Valkey, cached: Gunicorn) -> Iterator[list[Case]]:
-    """Cases on the migrated database at `url`, with their servers running. `cached` uses both."""
-    found = asyncio.run(_insert(url))
-    ids = folder / "ids"
-    ids.write_text("\n".join(found))
-    item = f"/items/{found[0]}"
-    bare = Gunicorn(folder / "bare-items", *SERVICE, BARE, DATABASE_URL=url)
-    uncached = Gunicorn(folder / "uncached", *SERVICE, DATABASE_URL=url)
+def item_cases(
+    image: Image, database_url: str, cache_url: str, cached: Container, folder: Path
+) -> Iterator[list[Case]]:
+    """The cases, on a migrated database, with their servers running.
+
+    `cached` is the service with the cache at `cache_url`. It has to run already. `folder` is for
+    temporary files.
+    """
+    ids = asyncio.run(_insert_items(database_url))
+    ids_file = folder / "ids"
+    ids_file.write_text("\n".join(ids))
+    item = f"/items/{ids[0]}"
+    bare = image.container(*SERVICE, BARE, DATABASE_URL=database_url)
+    uncached = image.container(*SERVICE, DATABASE_URL=database_url)
+    misses = CacheMisses(
+        "read, cache miss",
+        cached,
+        script=READ_EACH_ONCE,
+        script_arguments=(str(ids_file),),
+        cache_url=cache_url,
+    )
     with running(bare, uncached):
         yield [
-            Case("bare item", bare, item),
-            Case("cache off", uncached, item),
-            Case("cache hit", cached, item),
-            Misses("cache miss", cached, valkey=valkey, ids=ids),
+            Case(BARE_READ, bare, item),
+            Case("read, cache off", uncached, item),
+            Case("read, cache hit", cached, item),
+            misses,
+            Case(BARE_CREATE, bare, "/items", CREATE),
+            Case("create", uncached, "/items", CREATE),
         ]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Misses(Case):
-    """Each of the items once whose ids are in a file, beginning with an empty cache."""
+class CacheMisses(Case):
+    """Reads that find an empty cache, each of another item."""
 
-    valkey: Valkey
-    ids: Path
+    cache_url: str
 
-    def measure(self, seconds: int) -> Sample:
-        with Redis.from_url(self.valkey.url) as client:
+    def measure(self, seconds: int) -> float:
+        with Redis.from_url(self.cache_url) as client:
             client.flushall()
         return super().measure(seconds)
 
-    def ask(self, seconds: int) -> tuple[int, float]:
-        script = ("-s", str(EACH_ONCE))
-        return wrk(seconds, *script, self.server.url, "--", str(self.ids))
 
-
-async def _insert(url: str) -> list[str]:
-    connection = await asyncpg.connect(url)
-    rows = await connection.fetch(INSERT, ITEMS)
-    await connection.close()
+async def _insert_items(database_url: str) -> list[str]:
+    """Insert `ITEMS` items and return their ids."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        rows = await connection.fetch(INSERT, ITEMS)
+    finally:
+        await connection.close()
     return [str(row["id"]) for row in rows]

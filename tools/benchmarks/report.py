@@ -1,78 +1,70 @@
-"""What was measured, in Markdown."""
+"""The results in Markdown."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from statistics import median
 
-from .footprint import MEMORY_ROUNDS, STARTS, WORKERS
-from .load import CONNECTIONS
-from .throughput import ROUNDS, SECONDS, Samples, share
+from .footprint import MEMORY_ROUNDS, STARTS, WORKERS, Footprint
+from .measurement import ROUND_SECONDS, ROUNDS, Comparison, Samples, shares
+from .wrk import CONNECTIONS
 
-SHARES = {
-    "health": ("`GET /health`", 0.80),
-    "add-ons": ("the same from bare FastAPI with the usual add-ons, which log it", None),
-    "version": ("`GET /version`, which is logged", None),
-    "bare item": ("an item from bare FastAPI with asyncpg and nothing else", None),  # example
-    "cache off": ("`GET /items/{id}` without a cache", 0.40),  # example
-    "cache hit": ("`GET /items/{id}` from the cache", None),  # example
-    "cache miss": ("`GET /items/{id}`, each of another item: a miss", None),  # example
-}
-"""What is a share of the bare application's throughput by the name of the case, and its target."""
+MAX_START_RATIO = 2.0
+MAX_PRELOAD_RATIO = 0.6
 
 NOTES = f"""
-`make bench`: medians of {ROUNDS} rounds of {SECONDS} s with {CONNECTIONS} connections, of {STARTS}
-starts, and of {MEMORY_ROUNDS} times {WORKERS} workers under load. Shares are of the bare
-application's throughput in the same round. It answers `GET /health` alone, under the same Gunicorn.
-"""
+Medians of {ROUNDS} interleaved rounds of {ROUND_SECONDS} s with {CONNECTIONS} connections, with the
+lowest and highest in parentheses; of {STARTS} starts; of {MEMORY_ROUNDS} measurements of memory."""
 
 
-@dataclass(frozen=True)
-class Measured:
-    """`starts` in seconds: the service's, bare. `memory` in MiB: with preload, without."""
-
-    samples: Samples
-    starts: tuple[float, float]
-    memory: tuple[float, float]
-
-
-def markdown(measured: Measured) -> str:
-    """The ratios beside their targets, and what they were made of."""
-    return "\n".join(
-        [
-            "| What | Ratio | Target | Met |\n|---|---|---|---|",
-            *_ratios(measured),
-            "\n| Case | Requests/s | CPU µs/request | Share of bare, by CPU |\n|---|---|---|---|",
-            *_cases(measured.samples),
-            "\n| | The service | Compared with |\n|---|---|---|",
-            "| Start, s | {:.2f} | {:.2f} |".format(*measured.starts),
-            "| Memory, MiB | {:.0f} | {:.0f} |".format(*measured.memory),
-            NOTES,
-        ]
-    )
+def markdown(samples: Samples, comparisons: Sequence[Comparison], footprint: Footprint) -> str:
+    """Three tables: shares with their targets, CPU time per request, start and memory."""
+    lines = [
+        "| CPU time per request, as a share | Measured | Target | Met |",
+        "|---|---|---|---|",
+        *(_share_row(samples, comparison) for comparison in comparisons),
+        "",
+        "| CPU time per request | µs |",
+        "|---|---|",
+        *(f"| {name} | {_median_and_range(values, '.0f')} |" for name, values in samples.items()),
+        "",
+        "| Start and memory | Measured | Target | Met |",
+        "|---|---|---|---|",
+        *_footprint_rows(footprint),
+        NOTES,
+    ]
+    return "\n".join(lines)
 
 
-def _ratios(measured: Measured) -> Iterator[str]:
-    for name, (what, target) in SHARES.items():
-        yield _at_least(f"Throughput: {what}", share(measured.samples, name), target)
-    ours, bare = measured.starts
-    yield _at_most("Start to the first 200, as a multiple of bare FastAPI's", ours / bare, 2.0)
-    preloaded, separate = measured.memory
-    what = f"Memory of {WORKERS} workers with preload, as a share of that without"
-    yield _at_most(what, preloaded / separate, 0.6)
+def _share_row(samples: Samples, comparison: Comparison) -> str:
+    rounds = shares(samples, comparison)
+    description = f"{comparison.description}, of {comparison.baseline}"
+    measured = _median_and_range(rounds, ".2f")
+    if comparison.target is None:
+        return f"| {description} | {measured} | | |"
+    met = _yes_or_no(median(rounds) >= comparison.target)
+    return f"| {description} | {measured} | ≥ {comparison.target:.2f} | {met} |"
 
 
-def _at_least(what: str, ratio: float, target: float | None) -> str:
-    if target is None:
-        return f"| {what} | {ratio:.2f} | | |"
-    return f"| {what} | {ratio:.2f} | ≥ {target:.2f} | {'yes' if ratio >= target else 'no'} |"
+def _footprint_rows(footprint: Footprint) -> Iterator[str]:
+    start_ratio = footprint.start_seconds / footprint.bare_start_seconds
+    preload_ratio = footprint.preloaded_workers_mib / footprint.separate_workers_mib
+    yield f"| Start to the first 200, s | {footprint.start_seconds:.2f} | | |"
+    yield f"| The same of bare FastAPI, s | {footprint.bare_start_seconds:.2f} | | |"
+    yield _at_most("The ratio of the two", start_ratio, MAX_START_RATIO)
+    yield f"| Memory of one worker, MiB | {footprint.one_worker_mib:.0f} | | |"
+    yield f"| Memory of {WORKERS} workers, MiB | {footprint.preloaded_workers_mib:.0f} | | |"
+    yield f"| The same without preload, MiB | {footprint.separate_workers_mib:.0f} | | |"
+    yield _at_most("The ratio of the two", preload_ratio, MAX_PRELOAD_RATIO)
 
 
-def _at_most(what: str, ratio: float, target: float) -> str:
-    return f"| {what} | {ratio:.2f} | ≤ {target:.2f} | {'yes' if ratio <= target else 'no'} |"
+def _at_most(description: str, value: float, target: float) -> str:
+    return f"| {description} | {value:.2f} | ≤ {target:.2f} | {_yes_or_no(value <= target)} |"
 
 
-def _cases(samples: Samples) -> Iterator[str]:
-    bare = median(sample.cpu for sample in samples["bare"])
-    for name, of in samples.items():
-        rate, cpu = (median(values) for values in zip(*of, strict=True))
-        yield f"| {name} | {rate:.0f} | {cpu:.0f} | {bare / cpu:.2f} |"
+def _yes_or_no(condition: bool) -> str:
+    return "yes" if condition else "no"
+
+
+def _median_and_range(values: Sequence[float], number_format: str) -> str:
+    numbers = (median(values), min(values), max(values))
+    middle, lowest, highest = (format(number, number_format) for number in numbers)
+    return f"{middle} ({lowest} to {highest})"

@@ -1,0 +1,173 @@
+"""Servers in containers of one image, pinned to one core, and what the kernel counts of them."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+from time import monotonic, sleep, time
+from urllib.request import urlopen
+
+from tools.dev.servers import free_port
+
+from .docker_cli import docker
+
+MEASURED_CORE, *OTHER_CORES = sorted(os.sched_getaffinity(0))
+"""The core of the measured containers, and the cores of wrk and the databases."""
+
+START_TIMEOUT_SECONDS = 60
+
+SERVICE = ("gunicorn", "-c", "python:fastapi_k8s.server")
+"""The image's own command. An application named after it replaces the service."""
+
+PLAIN_GUNICORN = (
+    *("gunicorn", "--worker-class", "uvicorn_worker.UvicornWorker"),
+    *("--worker-tmp-dir", "/dev/shm", "--no-control-socket"),
+)
+"""Gunicorn without an import of the service, and without --preload."""
+
+MOUNT = "/benchmarks"
+ADD_ON_PACKAGES = ("asgi_correlation_id", "prometheus_fastapi_instrumentator", "pythonjsonlogger")
+"""What addons.py imports. These packages are pure Python and not in the image."""
+
+HARDENED = ("--read-only", "--cap-drop=ALL", "--tmpfs=/tmp", "--security-opt=no-new-privileges")
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image by its `name`. Its containers carry `label`."""
+
+    name: str
+    label: str
+
+    def container(self, *command: str, **environment: str) -> "Container":
+        """A container that will run `command`, which has to start Gunicorn."""
+        return Container(self, command, environment)
+
+    def run(self, *command: str, **environment: str) -> str:
+        """The standard output of `command` in a container. Exits with its message if it fails."""
+        options = ("--rm", *self.options(environment))
+        return docker("run", *options, self.name, *command).stdout
+
+    def options(self, environment: dict[str, str]) -> list[str]:
+        """Options for `docker create`.
+
+        The network is the host's, so that the databases are reached without Docker's proxy. The
+        user is the caller, or the memory map of the processes could not be read. Without
+        --no-healthcheck the health check's own CPU time would be counted.
+        """
+        variables = {"PYTHONPATH": MOUNT, **environment}
+        return [
+            f"--label={self.label}",
+            f"--cpuset-cpus={MEASURED_CORE}",
+            f"--user={os.getuid()}:{os.getgid()}",
+            *("--network=host", "--no-healthcheck", "--log-opt=max-size=20m"),
+            *HARDENED,
+            *(f"--volume={source}:{target}:ro" for source, target in _mounts().items()),
+            *(f"--env={name}={value}" for name, value in variables.items()),
+        ]
+
+
+class Container:
+    """Gunicorn in a container, ready when GET /health is answered with 200."""
+
+    def __init__(self, image: Image, command: tuple[str, ...], environment: dict[str, str]) -> None:
+        self._image = image
+        self._command = command
+        self._environment = environment
+        self._id = ""
+        self._port = 0
+        self.start_seconds = 0.0
+        """From the start of its first process to the first 200, once it has started."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Start the container and wait for it. Exits with its log if it does not answer."""
+        self._port = free_port()
+        bind = f"--bind=127.0.0.1:{self._port}"
+        options = self._image.options(self._environment)
+        created = docker("create", *options, self._image.name, *self._command, bind)
+        self._id = created.stdout.strip()
+        docker("start", self._id)
+        deadline = monotonic() + START_TIMEOUT_SECONDS
+        while not answers(self.url):
+            if monotonic() > deadline:
+                log = "".join(docker("logs", self._id))
+                sys.exit(f"bench: no response in {START_TIMEOUT_SECONDS} s:\n{log}")
+            sleep(0.01)
+        self.start_seconds = time() - self._started_at()
+
+    def remove(self) -> None:
+        """Kill and remove the container, if it was created."""
+        if self._id:
+            docker("rm", "--force", self._id)
+            self._id = ""
+
+    def cpu_seconds(self) -> float:
+        """CPU time that the processes have used so far, in user and system mode."""
+        ticks = 0
+        for pid in self._pids():
+            stat = Path(f"/proc/{pid}/stat").read_text()
+            fields_after_name = stat.rpartition(")")[2].split()
+            utime, stime = fields_after_name[11:13]  # proc_pid_stat(5)
+            ticks += int(utime) + int(stime)
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def memory_mib(self) -> float:
+        """Proportional set size of the processes, in MiB: pages that they share count once."""
+        return sum(_proportional_set_size_kib(pid) for pid in self._pids()) / 1024
+
+    def _pids(self) -> list[int]:
+        """The processes as this machine's kernel numbers them."""
+        _, *pids = docker("top", self._id, "-o", "pid").stdout.split()
+        return [int(pid) for pid in pids]
+
+    def _started_at(self) -> float:
+        """When the first process started, in seconds since the epoch."""
+        moment = docker("inspect", "--format={{.State.StartedAt}}", self._id).stdout.strip()
+        return datetime.fromisoformat(moment).timestamp()
+
+
+@contextmanager
+def running(*containers: Container) -> Iterator[None]:
+    """Start containers, and remove them when the block ends."""
+    try:
+        for container in containers:
+            container.start()
+        yield
+    finally:
+        for container in containers:
+            container.remove()
+
+
+def answers(url: str) -> bool:
+    """Whether GET /health at `url` is answered with 200."""
+    try:
+        with urlopen(f"{url}/health", timeout=1) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+def _mounts() -> dict[str, str]:
+    """Where this folder and the add-ons are in the container, by their path on this machine."""
+    mounts = {str(Path(__file__).parent): f"{MOUNT}/{__package__.replace('.', '/')}"}
+    for name in ADD_ON_PACKAGES:
+        spec = find_spec(name)
+        if spec is None or not spec.submodule_search_locations:
+            sys.exit(f"bench: {name} is missing: run `make bench`, which installs it")
+        mounts[spec.submodule_search_locations[0]] = f"{MOUNT}/{name}"
+    return mounts
+
+
+def _proportional_set_size_kib(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1])
+    raise RuntimeError(f"no proportional set size of process {pid}")

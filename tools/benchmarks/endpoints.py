@@ -1,0 +1,32 @@
+"""Cases that every service has: health, version, and bare FastAPI for comparison."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .containers import SERVICE, Container, Image, running
+from .measurement import Case, Comparison
+
+BARE = "tools.benchmarks.bare:create_app()"
+ADD_ONS = "tools.benchmarks.addons:create_app()"
+
+BARE_HEALTH = "bare FastAPI: health"
+
+ENDPOINT_COMPARISONS = [
+    Comparison("`GET /health`", "health", BARE_HEALTH, target=0.82),
+    Comparison("`GET /health` of bare FastAPI with add-ons", "add-ons: health", BARE_HEALTH),
+    Comparison("`GET /version`", "version", BARE_HEALTH),
+]
+
+
+@contextmanager
+def endpoint_cases(image: Image, database_url: str, service: Container) -> Iterator[list[Case]]:
+    """The cases, with their servers running. `service` has to run already."""
+    bare = image.container(*SERVICE, BARE, DATABASE_URL=database_url)
+    add_ons = image.container(*SERVICE, ADD_ONS, DATABASE_URL=database_url)
+    with running(bare, add_ons):
+        yield [
+            Case(BARE_HEALTH, bare, "/health"),
+            Case("add-ons: health", add_ons, "/health"),
+            Case("health", service, "/health"),
+            Case("version", service, "/version"),
+        ]
