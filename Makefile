@@ -104,8 +104,8 @@ audit: | $(OWN_UV) ## Check the locked packages for known vulnerabilities
 
 ##@ Benchmarks
 .PHONY: bench
-bench: .venv ## Measure CPU, throughput and memory next to a bare FastAPI application
-	@$(RUN) --group bench python -m tools.benchmarks.run
+bench: .image .venv ## Measure CPU time, start and memory of the image next to bare FastAPI (IMAGE=)
+	@IMAGE="$(or $(IMAGE),$(IMAGE_NAME):latest)" $(RUN) --group bench python -m tools.benchmarks.service
 
 .PHONY: bench-image
 bench-image: .docker .venv ## Measure the size, build time and start time of the image
