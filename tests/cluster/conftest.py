@@ -5,26 +5,48 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.place import Place, place
+from tools.cluster.ephemeral import EphemeralDeployment, RunningLoad, ephemeral_deployment
 from tools.cluster.rollout import is_complete
 from tools.dev.servers import wait_until
 
 
 @pytest.fixture(scope="session")
-def deployment() -> Iterator[Place]:
-    """The service, deployed from nothing, and a client beside it."""
-    with place(os.environ["CONTEXT"]) as here:  # as make test-cluster gives it
-        here.build("first")
-        here.done("deploy")
-        here.start_client()
-        yield here
+def shared_deployment() -> Iterator[EphemeralDeployment]:
+    """The application, deployed into a new namespace, and a client pod."""
+    context = os.environ["CONTEXT"]  # `make test-cluster` requires it
+    with ephemeral_deployment(context) as deployment:
+        deployment.build_image("first")
+        deployment.make("deploy")
+        deployment.start_client()
+        yield deployment
 
 
 @pytest.fixture
-def service(deployment: Place) -> Place:
-    """The deployment with two pods, whole, whatever the test before has done."""
-    deployment.autoscale(least=2, most=2)
+def deployment(shared_deployment: EphemeralDeployment) -> EphemeralDeployment:
+    """The shared deployment with two ready pods, whatever the test before has left."""
+    shared_deployment.set_pod_limits(min_replicas=2, max_replicas=2)
     wait_until(
-        lambda: is_complete(deployment.kubectl) and len(deployment.names()) == 2, 180, "two pods"
+        lambda: is_complete(shared_deployment.kubectl) and len(shared_deployment.pod_names()) == 2,
+        180,
+        "two ready pods",
     )
-    return deployment
+    return shared_deployment
+
+
+def wait_until_complete(deployment: EphemeralDeployment, timeout_seconds: float) -> None:
+    """Wait until all workloads are rolled out and ready."""
+    wait_until(lambda: is_complete(deployment.kubectl), timeout_seconds, "all pods to be ready")
+
+
+def wait_for_requests(load: RunningLoad, number: int) -> None:
+    """Wait until the load has sent this number of requests more."""
+    already_sent = load.read_statistics().sent
+    enough = already_sent + number
+    wait_until(lambda: load.read_statistics().sent > enough, 30, f"{number} more requests")
+
+
+def skip_unless_ci(reason: str) -> None:
+    """Skip the test, or fail it in CI, where every test has to run."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)

@@ -1,33 +1,29 @@
-"""More pods under load, and fewer after it."""
+"""The autoscaler adds pods under load and removes them afterwards."""
 
 import json
-import os
 
-import pytest
-
-from tests.cluster.place import Place
+from tests.cluster.conftest import skip_unless_ci
+from tools.cluster.ephemeral import EphemeralDeployment
 from tools.dev.servers import wait_until
 
-QUICK = {
+FAST_SCALE_DOWN = {
     "stabilizationWindowSeconds": 15,
     "policies": [{"type": "Pods", "value": 1, "periodSeconds": 15}],
 }
-"""For scaling down, which k8s.yaml lets begin after five minutes."""
+"""k8s.yaml waits for five minutes before it scales down, which would be too long for a test."""
 
 
-def test_the_autoscaler_adds_pods_under_load_and_takes_them_away_and_loses_nothing(
-    service: Place,
+def test_the_autoscaler_adds_and_removes_pods_without_losing_a_request(
+    deployment: EphemeralDeployment,
 ) -> None:
-    if service.kubectl.get("apiservice", "v1beta1.metrics.k8s.io") is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("the cluster has no metrics-server")
-        pytest.skip("the cluster has no metrics-server")
-    service.autoscale(least=2, most=6)
-    patch = json.dumps({"spec": {"behavior": {"scaleDown": QUICK}}})
-    service.kubectl.run("patch", "hpa", "api", f"--patch={patch}")
-    with service.load(clients=8, pause=0.1) as light:
-        with service.load() as heavy:
-            wait_until(lambda: len(service.names()) > 2, 240, "more than two pods")
-            assert heavy.seen().failures == []
-        wait_until(lambda: len(service.names()) == 2, 280, "two pods again")
-        assert light.seen().failures == []
+    if deployment.kubectl.get("apiservice", "v1beta1.metrics.k8s.io") is None:
+        skip_unless_ci("the cluster has no metrics-server")
+    deployment.set_pod_limits(min_replicas=2, max_replicas=6)
+    patch = {"spec": {"behavior": {"scaleDown": FAST_SCALE_DOWN}}}
+    deployment.kubectl.run("patch", "hpa", "api", f"--patch={json.dumps(patch)}")
+    with deployment.load(clients=8, pause_seconds=0.1) as light_load:
+        with deployment.load() as heavy_load:
+            wait_until(lambda: len(deployment.pod_names()) > 2, 240, "more than two pods")
+            assert heavy_load.read_statistics().failures == []
+        wait_until(lambda: len(deployment.pod_names()) == 2, 280, "two pods again")
+        assert light_load.read_statistics().failures == []

@@ -1,4 +1,4 @@
-"""What fails under load, and what that costs."""
+"""Pods, workers, containers and PostgreSQL fail under load, and few requests are lost."""
 
 import json
 import os
@@ -7,112 +7,131 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx
-import pytest
 
-from tests.cluster.place import CLIENTS, Place
+from tests.cluster.conftest import skip_unless_ci, wait_for_requests, wait_until_complete
 from tools.benchmarks.load_generator import Load
+from tools.cluster.ephemeral import LOAD_CLIENTS, EphemeralDeployment
 from tools.cluster.rollout import is_complete
 from tools.dev.servers import wait_until
 
 KILL_WORKERS = """
 import os, pathlib, signal
+
 for status in pathlib.Path("/proc").glob("[0-9]*/status"):
     pid = int(status.parent.name)
-    if pid != os.getpid() and "PPid:\\t1\\n" in status.read_text():
+    is_child_of_gunicorn = "PPid:\\t1\\n" in status.read_text()
+    if is_child_of_gunicorn and pid != os.getpid():
         os.kill(pid, signal.SIGKILL)
         print("killed", pid)
 """
 
 
-def restarts(service: Place, component: str = "api") -> int:
-    """How often the containers of a component were started again."""
-    statuses = [
-        status
-        for pod in service.kubectl.list_pods(component)
-        for status in pod["status"].get("containerStatuses", [])
-    ]
-    return sum(status["restartCount"] for status in statuses)
+def test_a_deleted_pod_loses_no_request(deployment: EphemeralDeployment) -> None:
+    with deployment.load() as load:
+        deployment.kubectl.run("delete", "pod", deployment.pod_names()[0])
+        wait_until_complete(deployment, 60)
+        assert load.read_statistics().failures == []
 
 
-def span(seen: Load) -> float:
-    """Seconds between the first and the last request that was lost."""
-    moments = [failure.sent for failure in seen.failures]
-    return max(moments, default=0) - min(moments, default=0)
-
-
-def test_a_deleted_pod_loses_no_request(service: Place) -> None:
-    with service.load() as load:
-        victim = service.names()[0]
-        service.kubectl.run("delete", "pod", victim)
-        wait_until(lambda: is_complete(service.kubectl), 60, "another pod")
-        assert load.seen().failures == []
-
-
-def test_a_killed_worker_loses_at_most_what_it_had_in_flight(service: Place) -> None:
-    before = restarts(service)
-    with service.load() as load:
-        victim = service.names()[0]
-        kill = ["exec", victim, "--container=api", "--", "python", "-c", KILL_WORKERS]
-        assert "killed" in service.kubectl.run(*kill)
-        sent = load.seen().sent
-        wait_until(lambda: load.seen().sent > sent + 2000, 30, "the load to go on")
-        seen = load.seen()
-    assert len(seen.failures) <= CLIENTS
-    assert span(seen) < 2
-    assert restarts(service) == before
-    address = service.kubectl.get_existing("pod", victim)["status"]["podIP"]
-    assert service.request("GET", f"http://{address}:8000/health")[0] == httpx.codes.OK
-
-
-def kill(service: Place, pod: str) -> None:
-    """Kill all processes of a pod's container, if its node is this machine."""
-    status = service.kubectl.get_existing("pod", pod)["status"]["containerStatuses"][0]
-    container = status["containerID"].partition("://")[2]
-    found = []
-    for cgroup in Path("/proc").glob("[0-9]*/cgroup"):
-        with suppress(OSError):  # it has ended meanwhile
-            if container in cgroup.read_text():
-                found.append(cgroup.parent.name)
-    if not found:
-        reason = "the node is not this machine, so that its processes cannot be killed from here"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
-    as_root = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
-    subprocess.run([*as_root, "kill", "-KILL", *found], check=False)  # some end with the first
-
-
-def test_a_killed_container_is_back_within_seconds(service: Place) -> None:
-    """All its processes at once. Until the Service knows, connections to it are refused."""
-    victim = service.names()[0]
-    before = restarts(service)
-    with service.load() as load:
-        kill(service, victim)
-        wait_until(
-            lambda: restarts(service) > before and is_complete(service.kubectl), 60, "its restart"
+def test_a_killed_worker_loses_at_most_the_requests_in_flight(
+    deployment: EphemeralDeployment,
+) -> None:
+    restarts_before = count_restarts(deployment)
+    with deployment.load() as load:
+        pod = deployment.pod_names()[0]
+        output = deployment.kubectl.run(
+            "exec", pod, "--container=api", "--", "python", "-c", KILL_WORKERS
         )
-        settled = load.seen()
-        wait_until(lambda: load.seen().sent > settled.sent + 2000, 30, "the load to go on")
-        seen = load.seen()
-    assert span(seen) < 5
-    assert len(seen.failures) < seen.sent / 10
+        assert "killed" in output
+        wait_for_requests(load, 2000)
+        statistics = load.read_statistics()
+    assert len(statistics.failures) <= LOAD_CLIENTS
+    assert failure_span_seconds(statistics) < 2
+    assert count_restarts(deployment) == restarts_before
+    ip = deployment.kubectl.get_existing("pod", pod)["status"]["podIP"]
+    assert deployment.send_to("GET", f"http://{ip}:8000/health").status == httpx.codes.OK
 
 
-def test_without_postgresql_pods_are_unready_and_alive(service: Place) -> None:
-    before, pods = restarts(service), set(service.names())
-    addresses = [pod["status"]["podIP"] for pod in service.kubectl.list_pods()]
+def test_a_killed_container_costs_a_few_seconds_of_failures(
+    deployment: EphemeralDeployment,
+) -> None:
+    """Until the Service's endpoints are updated, connections to the pod are refused."""
+    pod = deployment.pod_names()[0]
+    restarts_before = count_restarts(deployment)
+    with deployment.load() as load:
+        kill_container(deployment, pod)
+        wait_until(
+            lambda: (
+                count_restarts(deployment) > restarts_before and is_complete(deployment.kubectl)
+            ),
+            60,
+            "the restart of the container",
+        )
+        wait_for_requests(load, 2000)
+        statistics = load.read_statistics()
+    assert failure_span_seconds(statistics) < 5
+    assert len(statistics.failures) < statistics.sent / 10
+
+
+def test_without_postgresql_pods_are_unready_but_alive(deployment: EphemeralDeployment) -> None:
+    restarts_before = count_restarts(deployment)
+    pods_before = set(deployment.pod_names())
+    ips = [pod["status"]["podIP"] for pod in deployment.kubectl.list_pods()]
     try:
-        service.kubectl.run("scale", "statefulset/db", "--replicas=0")
-        wait_until(lambda: service.ready() == 0, 60, "all pods to be unready")
-        wait_until(lambda: not answers(service), 10, "the Service to lead nowhere")
-        for ip in addresses:
-            assert service.request("GET", f"http://{ip}:8000/health")[0] == httpx.codes.OK
-            status, body = service.request("GET", f"http://{ip}:8000/ready")
-            assert (status, json.loads(body)["status"]) == (503, "unready")
+        deployment.kubectl.run("scale", "statefulset/db", "--replicas=0")
+        wait_until(lambda: deployment.count_ready_pods() == 0, 60, "all pods to be unready")
+        wait_until(lambda: not responds(deployment), 10, "the Service to have no endpoints")
+        for ip in ips:
+            assert deployment.send_to("GET", f"http://{ip}:8000/health").status == httpx.codes.OK
+            readiness = deployment.send_to("GET", f"http://{ip}:8000/ready")
+            assert readiness.status == httpx.codes.SERVICE_UNAVAILABLE
+            assert json.loads(readiness.body)["status"] == "unready"
     finally:
-        service.kubectl.run("scale", "statefulset/db", "--replicas=1")
-    wait_until(lambda: is_complete(service.kubectl), 120, "all pods to be ready")
-    assert set(service.names()) == pods
-    assert restarts(service) == before
+        deployment.kubectl.run("scale", "statefulset/db", "--replicas=1")
+    wait_until_complete(deployment, 120)
+    assert set(deployment.pod_names()) == pods_before
+    assert count_restarts(deployment) == restarts_before
 
 
-def answers(service: Place) -> bool:
-    return service.ask("GET", "/version", timeout=2)[0] == httpx.codes.OK
+def responds(deployment: EphemeralDeployment) -> bool:
+    """Whether a request to the Service succeeds."""
+    return deployment.send("GET", "/version", timeout_seconds=2).status == httpx.codes.OK
+
+
+def count_restarts(deployment: EphemeralDeployment, component: str = "api") -> int:
+    """Return how often the containers of a component were restarted in their pods."""
+    count = 0
+    for pod in deployment.kubectl.list_pods(component):
+        for status in pod["status"].get("containerStatuses", []):
+            count += status["restartCount"]
+    return count
+
+
+def failure_span_seconds(statistics: Load) -> float:
+    """Return the seconds between the first and the last request that was lost."""
+    times = [failure.sent for failure in statistics.failures]
+    if not times:
+        return 0
+    return max(times) - min(times)
+
+
+def kill_container(deployment: EphemeralDeployment, pod: str) -> None:
+    """Kill all processes of a pod's container. Skips the test if its node is another machine."""
+    (status,) = deployment.kubectl.get_existing("pod", pod)["status"]["containerStatuses"]
+    container_id = status["containerID"].partition("://")[2]
+    process_ids = find_processes(container_id)
+    if not process_ids:
+        skip_unless_ci("the node is another machine, so its processes cannot be killed from here")
+    as_root = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
+    # Some processes have ended with the first one, so that kill fails for them.
+    subprocess.run([*as_root, "kill", "-KILL", *process_ids], check=False)
+
+
+def find_processes(container_id: str) -> list[str]:
+    """Return the IDs of this machine's processes that are in the container's cgroup."""
+    process_ids = []
+    for cgroup in Path("/proc").glob("[0-9]*/cgroup"):
+        with suppress(OSError):  # the process has ended in the meantime
+            if container_id in cgroup.read_text():
+                process_ids.append(cgroup.parent.name)
+    return process_ids

@@ -1,74 +1,81 @@
-"""What the NetworkPolicies let through, tried from pods."""
+"""Pods can open exactly the connections that the NetworkPolicies allow."""
 
 import pytest
 
-from tests.cluster.place import Place
-from tools.cluster.kubectl import ClusterError
+from tools.cluster.ephemeral import EphemeralDeployment, run_python, start_idle_pod
+from tools.cluster.kubectl import ClusterError, Kubectl
 
-CONNECT = """
+CONNECT_PROGRAM = """
 import socket, sys
+
 try:
     socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=3).close()
-    print("open")
+    print("connected")
 except OSError as error:
     print(type(error).__name__)
 """
-RESOLVE = """
+RESOLVE_PROGRAM = """
 import socket, sys
+
 try:
-    print(socket.getaddrinfo(sys.argv[1], 80) and "found")
+    socket.getaddrinfo(sys.argv[1], 80)
+    print("resolved")
 except OSError as error:
     print(type(error).__name__)
 """
+PORTS = {"api": 8000, "database": 5432, "cache": 6379}
 
 
-def address(service: Place, component: str) -> str:
-    """The address of a component's pod, since the database's Service has none."""
-    ip: str = service.kubectl.list_pods(component)[0]["status"]["podIP"]
+def can_connect(kubectl: Kubectl, pod: str, host: str, port: int) -> bool:
+    output = run_python(kubectl, pod, CONNECT_PROGRAM, host, str(port))
+    return output.strip() == "connected"
+
+
+def resolve(kubectl: Kubectl, pod: str, host: str) -> str:
+    return run_python(kubectl, pod, RESOLVE_PROGRAM, host).strip()
+
+
+def pod_ip(deployment: EphemeralDeployment, component: str) -> str:
+    """Return the address of a component's pod. The Service of the database has no address."""
+    ip: str = deployment.kubectl.list_pods(component)[0]["status"]["podIP"]
     return ip
 
 
-def from_client(service: Place, component: str, port: int) -> str:
-    return service.python(CONNECT, address(service, component), str(port)).strip()
+def test_a_pod_of_another_namespace_reaches_only_the_api(deployment: EphemeralDeployment) -> None:
+    for component, port in PORTS.items():
+        ip = pod_ip(deployment, component)
+        connected = can_connect(deployment.client_kubectl, "client", ip, port)
+        assert connected == (component == "api"), component
 
 
-def test_pods_of_other_namespaces_reach_the_api_alone(service: Place) -> None:
-    assert from_client(service, "api", 8000) == "open"
-    assert from_client(service, "database", 5432) != "open"
-    assert from_client(service, "cache", 6379) != "open"
+def test_the_api_reaches_the_database_the_cache_and_dns_only(
+    deployment: EphemeralDeployment,
+) -> None:
+    pod = deployment.pod_names()[0]
+    assert can_connect(deployment.kubectl, pod, "db", 5432)
+    assert can_connect(deployment.kubectl, pod, "redis", 6379)
+    assert not can_connect(deployment.kubectl, pod, "kubernetes.default.svc", 443)
+    assert resolve(deployment.kubectl, pod, "kubernetes.default.svc") == "resolved"
 
 
-def test_the_api_reaches_its_servers_and_names_and_nothing_else(service: Place) -> None:
-    pod = service.kubectl.list_pods()[0]["metadata"]["name"]
-
-    def python(program: str, *arguments: str) -> str:
-        inside = ["exec", pod, "--container=api", "--", "python", "-c", program, *arguments]
-        return service.kubectl.run(*inside).strip()
-
-    assert python(CONNECT, "db", "5432") == "open"
-    assert python(CONNECT, "redis", "6379") == "open"
-    assert python(CONNECT, "kubernetes.default.svc", "443") != "open"
-    assert python(RESOLVE, "kubernetes.default.svc") == "found"
-
-
-def test_another_pod_of_the_namespace_reaches_nothing(service: Place) -> None:
-    image = service.client.get_existing("pod", "client")["spec"]["containers"][0]["image"]
-
-    def python(program: str, *arguments: str) -> str:
-        inside = ["exec", "neighbour", "--", "python", "-c", program, *arguments]
-        return service.kubectl.run(*inside).strip()
-
+def test_a_pod_without_a_policy_of_its_own_reaches_nothing(
+    deployment: EphemeralDeployment,
+) -> None:
+    client = deployment.client_kubectl.get_existing("pod", "client")
+    image = client["spec"]["containers"][0]["image"]
+    kubectl = deployment.kubectl
     try:
-        service.start_pod(service.kubectl, "neighbour", image)
-        for component, port in (("api", 8000), ("database", 5432), ("cache", 6379)):
-            found = python(CONNECT, address(service, component), str(port))
-            assert found != "open", component
-        assert python(RESOLVE, "db") == "gaierror"
+        start_idle_pod(kubectl, "other", image)
+        for component, port in PORTS.items():
+            ip = pod_ip(deployment, component)
+            assert not can_connect(kubectl, "other", ip, port), component
+        assert resolve(kubectl, "other", "db") == "gaierror"
     finally:
-        service.kubectl.run("delete", "pod", "neighbour", "--grace-period=1", "--ignore-not-found")
+        kubectl.run("delete", "pod", "other", "--grace-period=1", "--ignore-not-found")
 
 
-def test_the_database_reaches_nothing(service: Place) -> None:
-    ask = f"PGCONNECT_TIMEOUT=3 psql --host={address(service, 'api')} --port=8000 --username=app"
+def test_the_database_reaches_nothing(deployment: EphemeralDeployment) -> None:
+    ip = pod_ip(deployment, "api")
+    connect = f"PGCONNECT_TIMEOUT=3 psql --host={ip} --port=8000 --username=app"
     with pytest.raises(ClusterError, match=r"timeout expired|refused|unreachable"):
-        service.kubectl.run("exec", "db-0", "--", "sh", "-c", ask)
+        deployment.kubectl.run("exec", "db-0", "--", "sh", "-c", connect)

@@ -1,194 +1,224 @@
-"""Rollouts under load: nothing is lost, and what runs is what was built."""
+"""Rolling updates lose no request, run the image that was built, and can be rolled back."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import cycle
 from threading import Thread
-from typing import Any
 
 import pytest
 
 from fastapi_k8s.migrations import newest_revision
-from tests.checkout import output
-from tests.cluster.place import Place
+from tests.cluster.test_items import create_item  # example
+from tools.checkout import run_command
+from tools.cluster.ephemeral import EphemeralDeployment, run_python
 from tools.cluster.pods import is_ready
 from tools.dev.servers import wait_until
 
-RESTARTS, REQUESTS = 5, 100_000
+MIN_RESTARTS = 5
+MIN_REQUESTS = 100_000
 
 
-def test_restarts_under_load_lose_none_of_100_000_requests(service: Place) -> None:
-    """Half on kept-alive connections, through the Service's own address, without a retry."""
-    images = {commit: service.build(commit) for commit in ("second", "first")}
+def test_restarts_under_load_lose_none_of_100_000_requests(
+    deployment: EphemeralDeployment,
+) -> None:
+    """Half of the clients keep their connections alive. No request is retried."""
+    image_ids = {commit: deployment.build_image(commit) for commit in ("second", "first")}
     restarts = 0
-    with service.load() as load:
-        for commit in cycle(images):
-            output(["docker", "tag", images[commit], f"{service.image}:latest"])
-            told = service.done("restart")
+    with deployment.load() as load:
+        for commit in cycle(image_ids):
+            image_id = image_ids[commit]
+            run_command(["docker", "tag", image_id, f"{deployment.image_name}:latest"])
+            output = deployment.make("restart")
             restarts += 1
-            assert f"pods run {service.image}:{images[commit][7:19]}" in told
-            assert service.commits() == {commit}
-            seen = load.seen()
-            assert seen.failures == []
-            if restarts >= RESTARTS and seen.sent >= REQUESTS:
+            tag = image_id.removeprefix("sha256:")[:12]
+            assert f"pods run {deployment.image_name}:{tag}" in output
+            assert deployment.reported_commits() == {commit}
+            statistics = load.read_statistics()
+            assert statistics.failures == []
+            if restarts >= MIN_RESTARTS and statistics.sent >= MIN_REQUESTS:
                 break
-    assert {json.loads(answer)["commit"] for answer in seen.responses} == set(images)
+    commits_in_responses = {json.loads(body)["commit"] for body in statistics.responses}
+    assert commits_in_responses == set(image_ids)
 
 
-def test_without_a_new_image_the_pods_are_replaced_all_the_same(service: Place) -> None:
-    before = set(service.names())
-    service.done("restart")
-    assert not before & set(service.names())
+def test_a_restart_without_a_new_image_replaces_the_pods(deployment: EphemeralDeployment) -> None:
+    pods_before = set(deployment.pod_names())
+    deployment.make("restart")
+    assert pods_before.isdisjoint(deployment.pod_names())
 
 
-def test_a_rollback_is_seen_in_the_answer(service: Place) -> None:
-    service.build("older")
-    service.done("restart")
-    service.build("newer")
-    service.done("restart")
-    assert json.loads(service.ask("GET", "/version")[1])["commit"] == "newer"
-    assert "->" in service.done("rollback")
-    assert service.commits() == {"older"}
-    assert json.loads(service.ask("GET", "/version")[1])["commit"] == "older"
+def test_a_rollback_returns_to_the_previous_image(deployment: EphemeralDeployment) -> None:
+    deployment.build_image("older")
+    deployment.make("restart")
+    deployment.build_image("newer")
+    deployment.make("restart")
+    assert json.loads(deployment.send("GET", "/version").body)["commit"] == "newer"
+    assert "->" in deployment.make("rollback")
+    assert deployment.reported_commits() == {"older"}
+    assert json.loads(deployment.send("GET", "/version").body)["commit"] == "older"
 
 
-def test_an_image_that_does_not_start_never_takes_the_old_pods_out(service: Place) -> None:
-    """`make restart` fails, and shows what the pod logged; `make rollback` ends it."""
-    before = service.commits()
-    opened = "        # Opened in this order"
-    broken = "        raise RuntimeError('broken on purpose')\n"
-    with service.edited("src/fastapi_k8s/main.py", opened, broken + opened):
-        service.build("broken")
-    with service.load() as load:
-        made = service.make("restart", "TIMEOUT=20")
-        assert made.returncode != 0
-        assert "The rollout did not complete within 20 s." in made.stderr
-        assert "RuntimeError: broken on purpose" in made.stderr
-        assert "Back-off restarting failed container" in made.stderr
-        assert service.commits() >= before
-        service.done("rollback")
-        assert load.seen().failures == []
-    assert service.commits() == before
+def test_an_image_that_does_not_start_leaves_the_old_pods_in_service(
+    deployment: EphemeralDeployment,
+) -> None:
+    """`make restart` fails and prints the log of the pod. `make rollback` recovers."""
+    commits_before = deployment.reported_commits()
+    anchor = "        # Opened in this order"
+    error = "        raise RuntimeError('broken on purpose')\n"
+    with deployment.edited_file("src/fastapi_k8s/main.py", anchor, error + anchor):
+        deployment.build_image("broken")
+    with deployment.load() as load:
+        completed = deployment.try_make("restart", "TIMEOUT=20")
+        assert completed.returncode != 0
+        assert "The rollout did not complete within 20 s." in completed.stderr
+        assert "RuntimeError: broken on purpose" in completed.stderr
+        assert "Back-off restarting failed container" in completed.stderr
+        assert deployment.reported_commits() >= commits_before
+        deployment.make("rollback")
+        assert load.read_statistics().failures == []
+    assert deployment.reported_commits() == commits_before
+
+
+@contextmanager
+def always_unready(deployment: EphemeralDeployment) -> Iterator[None]:
+    """Change /ready in the copied checkout to 503 while the block runs."""
+    line = 'response.status_code = 200 if report.status == "ready" else 503'
+    with deployment.edited_file("src/fastapi_k8s/health.py", line, "response.status_code = 503"):
+        yield
 
 
 @pytest.mark.parametrize("target", ["restart", "deploy"])
-def test_what_follows_a_failed_restart_can_be_rolled_back(service: Place, target: str) -> None:
-    """To what ran before both of them, and not to what failed."""
-    service.build("good")
-    service.done("restart")
-    line = 'response.status_code = 200 if report.status == "ready" else 503'
-    with service.edited("src/fastapi_k8s/health.py", line, "response.status_code = 503"):
-        service.build("failed")
-    assert service.make("restart", "TIMEOUT=10").returncode != 0
-    service.build("mended")
-    service.done(target)
-    assert service.commits() == {"mended"}
-    service.done("rollback")
-    assert service.commits() == {"good"}
+def test_a_rollback_skips_an_image_that_failed_to_roll_out(
+    deployment: EphemeralDeployment, target: str
+) -> None:
+    deployment.build_image("good")
+    deployment.make("restart")
+    with always_unready(deployment):
+        deployment.build_image("failed")
+    assert deployment.try_make("restart", "TIMEOUT=10").returncode != 0
+    deployment.build_image("fixed")
+    deployment.make(target)
+    assert deployment.reported_commits() == {"fixed"}
+    deployment.make("rollback")
+    assert deployment.reported_commits() == {"good"}
 
 
-def test_a_pod_that_is_not_ready_gets_no_request(service: Place) -> None:
-    """It answers by its own address, and the Service does not lead to it."""
-    line = 'response.status_code = 200 if report.status == "ready" else 503'
-    with service.edited("src/fastapi_k8s/health.py", line, "response.status_code = 503"):
-        service.build("unready")
-    with service.load() as load:
-        assert service.make("restart", "TIMEOUT=20").returncode != 0
-        assert "unready" in service.commits()
-        seen = load.seen()
-        service.done("rollback")
-    assert seen.failures == []
-    assert seen.responses
-    assert not any("unready" in answer for answer in seen.responses)
+def test_an_unready_pod_receives_no_request_through_the_service(
+    deployment: EphemeralDeployment,
+) -> None:
+    with always_unready(deployment):
+        deployment.build_image("unready")
+    with deployment.load() as load:
+        assert deployment.try_make("restart", "TIMEOUT=20").returncode != 0
+        assert "unready" in deployment.reported_commits(), "the pod responds at its own address"
+        statistics = load.read_statistics()
+        deployment.make("rollback")
+    assert statistics.failures == []
+    assert statistics.responses
+    assert not any("unready" in body for body in statistics.responses)
 
 
-def test_an_image_that_is_not_on_the_node_fails_the_restart_and_is_named(service: Place) -> None:
-    runtimes = [each["status"]["nodeInfo"] for each in service.kubectl.get_all("nodes")]
-    if any(each["containerRuntimeVersion"].startswith("docker://") for each in runtimes):
-        pytest.skip("a node may use the Docker engine's own images")
-    service.build("absent")
-    made = service.make("restart", "IMAGE_LOADER=true")
-    assert made.returncode != 0
-    assert "ErrImageNeverPull" in made.stderr
-    assert f"A node does not have the image {service.image}:" in made.stderr
-    service.done("rollback")
+def test_a_restart_with_an_image_that_no_node_has_fails_and_names_it(
+    deployment: EphemeralDeployment,
+) -> None:
+    for node in deployment.kubectl.get_all("nodes"):
+        runtime = node["status"]["nodeInfo"]["containerRuntimeVersion"]
+        if runtime.startswith("docker://"):
+            pytest.skip("the node uses the images of the Docker engine")
+    deployment.build_image("absent")
+    completed = deployment.try_make("restart", "IMAGE_LOADER=true")
+    assert completed.returncode != 0
+    assert "ErrImageNeverPull" in completed.stderr
+    assert f"A node does not have the image {deployment.image_name}:" in completed.stderr
+    deployment.make("rollback")
 
 
-def test_a_release_with_a_migration_rolls_out_and_back_under_load(service: Place) -> None:
-    """Nothing is lost, and the old pods stay ready on a schema that is ahead of them."""
-    before = service.commits()
-    known = newest_revision()
-    new = f"{int(known) + 1:04}"
+def test_a_release_with_a_migration_rolls_out_and_back_without_losing_a_request(
+    deployment: EphemeralDeployment,
+) -> None:
+    """The old pods stay ready on a schema that is newer than theirs."""
+    commits_before = deployment.reported_commits()
+    old_revision = newest_revision()
+    new_revision = f"{int(old_revision) + 1:04}"
     migration = (
-        f"from alembic import op\n\nrevision = '{new}'\ndown_revision = '{known}'\n\n\n"
+        "from alembic import op\n\n"
+        f"revision = '{new_revision}'\n"
+        f"down_revision = '{old_revision}'\n\n\n"
         "def upgrade() -> None:\n"
         "    op.execute('ALTER TABLE idempotency_keys ADD COLUMN colour text')\n"
         "    op.execute('ALTER TABLE items ADD COLUMN colour text')\n"  # example
     )
     versions = "src/fastapi_k8s/migrations/versions"
-    with service.edited(f"{versions}/{new}_colour.py", "", migration):
-        service.build("migrating")
+    with deployment.added_file(f"{versions}/{new_revision}_colour.py", migration):
+        deployment.build_image("migrating")
     path = "/version"
-    path = service.add_item()  # example
-    with service.load(path) as load:
-        unready = during(service, "restart")
-        assert service.commits() == {"migrating"}
-        unready += during(service, "rollback")
-        assert service.commits() == before
-        assert load.seen().failures == []
-    assert unready == []
-    found = service.kubectl.run(
-        "exec", "db-0", "--", "psql", "--username=app", "-Atc", "SELECT * FROM alembic_version"
-    )
-    assert found.strip() == new
+    path = create_item(deployment)  # example
+    with deployment.load(path) as load:
+        unready_pods = run_make_and_watch(deployment, "restart")
+        assert deployment.reported_commits() == {"migrating"}
+        unready_pods += run_make_and_watch(deployment, "rollback")
+        assert deployment.reported_commits() == commits_before
+        assert load.read_statistics().failures == []
+    assert unready_pods == []
+    revision = run_sql(deployment, "SELECT * FROM alembic_version")
+    assert revision.strip() == new_revision
 
 
-def during(service: Place, target: str) -> list[Any]:
-    """Pods that lost their readiness, without being on their way out, while a target ran."""
-    once_ready: set[str] = set()
-    lost = []
-    running = Thread(target=service.done, args=[target])
-    running.start()
-    while running.is_alive():
-        for pod in service.kubectl.list_pods():
+def run_make_and_watch(deployment: EphemeralDeployment, target: str) -> list[str]:
+    """Run a make target, and return pods that became unready without being deleted."""
+    ready_pods: set[str] = set()
+    unready_pods = []
+    thread = Thread(target=deployment.make, args=[target])
+    thread.start()
+    while thread.is_alive():
+        for pod in deployment.kubectl.list_pods():
             name = pod["metadata"]["name"]
             if is_ready(pod):
-                once_ready.add(name)
-            elif name in once_ready:
-                lost.append(name)
-    running.join()
-    return lost
+                ready_pods.add(name)
+            elif name in ready_pods:
+                unready_pods.append(name)
+    thread.join()
+    return unready_pods
 
 
-def test_a_changed_setting_reaches_the_pods_and_a_rollback_takes_it_back(service: Place) -> None:
-    with service.edited("k8s.yaml", "LOG_LEVEL: INFO", "LOG_LEVEL: DEBUG"):
-        service.done("deploy")
-        assert levels(service) == {"DEBUG"}
-    service.done("rollback")
-    assert levels(service) == {"INFO"}
-    service.done("deploy")
-    assert levels(service) == {"INFO"}
+def run_sql(deployment: EphemeralDeployment, statement: str) -> str:
+    """Return what psql prints, without headers."""
+    return deployment.kubectl.run("exec", "db-0", "--", "psql", "--username=app", "-Atc", statement)
 
 
-def levels(service: Place) -> set[str]:
-    """LOG_LEVEL as the pods have it."""
+def test_a_changed_setting_rolls_the_pods_and_a_rollback_returns_to_the_old_setting(
+    deployment: EphemeralDeployment,
+) -> None:
+    pods_before = set(deployment.pod_names())
+    with deployment.edited_file("k8s.yaml", "LOG_LEVEL: INFO", "LOG_LEVEL: DEBUG"):
+        manifest = (deployment.checkout / "k8s.yaml").read_text()
+        deployment.make("deploy")
+        assert (deployment.checkout / "k8s.yaml").read_text() == manifest
+        assert read_log_levels(deployment) == {"DEBUG"}
+        assert pods_before.isdisjoint(deployment.pod_names())
+    deployment.make("rollback")
+    assert read_log_levels(deployment) == {"INFO"}
+    deployment.make("deploy")
+    assert read_log_levels(deployment) == {"INFO"}
+
+
+def read_log_levels(deployment: EphemeralDeployment) -> set[str]:
+    """Return the values of LOG_LEVEL in the pods."""
     program = "import os; print(os.environ['LOG_LEVEL'])"
-    return {
-        service.kubectl.run("exec", pod, "--container=api", "--", "python", "-c", program).strip()
-        for pod in service.names()
-    }
+    pods = deployment.pod_names()
+    return {run_python(deployment.kubectl, pod, program).strip() for pod in pods}
 
 
-def test_migrations_that_several_pods_race_are_made_once(service: Place) -> None:
-    """Five pods at once on an empty database."""
-    number = 5
-    begin_anew = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
-    service.kubectl.run("exec", "db-0", "--", "psql", "--username=app", "--command", begin_anew)
-    old = service.names()
-    service.autoscale(least=number, most=number)
-    service.kubectl.run("scale", "deployment/api", f"--replicas={number}")
-    service.kubectl.run("delete", "pod", *old, "--wait=false")
-    wait_until(lambda: service.ready() == number, 120, "five ready pods")
-    new = set(service.names()) - set(old)
-    logs = [service.kubectl.run("logs", name, "--container=migrate") for name in new]
-    assert len(logs) == number
-    assert sum("schema brought from 0000" in log for log in logs) == 1
+def test_concurrent_migrations_of_several_pods_run_once(deployment: EphemeralDeployment) -> None:
+    pod_count = 5
+    run_sql(deployment, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    old_pods = deployment.pod_names()
+    deployment.set_pod_limits(min_replicas=pod_count, max_replicas=pod_count)
+    deployment.kubectl.run("scale", "deployment/api", f"--replicas={pod_count}")
+    deployment.kubectl.run("delete", "pod", *old_pods, "--wait=false")
+    wait_until(lambda: deployment.count_ready_pods() == pod_count, 120, "five ready pods")
+    new_pods = set(deployment.pod_names()) - set(old_pods)
+    logs = [deployment.kubectl.run("logs", pod, "--container=migrate") for pod in new_pods]
+    assert len(logs) == pod_count
+    assert sum("from 0000 to" in log for log in logs) == 1, "one pod has migrated"

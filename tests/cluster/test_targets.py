@@ -10,173 +10,240 @@ from dataclasses import replace
 
 import httpx
 import pytest
+import yaml
 
 from fastapi_k8s import NAME
-from tests.cluster.place import Place
-from tests.container.conftest import answers
-from tools.cluster.kubectl import Kubectl
-from tools.cluster.manifest import render, to_json
+from tools.cluster.ephemeral import EphemeralDeployment
+from tools.cluster.kubectl import Kubectl, KubernetesObject
 from tools.cluster.rollout import deployed_image, is_complete
 from tools.dev.servers import free_port, wait_until
 
 
-def test_a_second_deploy_keeps_the_secret_and_tells_the_address(service: Place) -> None:
-    secret = service.kubectl.get("secret", NAME)
-    told = service.done("deploy")
-    assert service.kubectl.get("secret", NAME) == secret
-    assert f"http://api.{service.kubectl.namespace}" in told
-    assert f"make port-forward CONTEXT={service.kubectl.context}" in told
-    assert is_complete(service.kubectl)
-
-
-def test_the_pods_log_who_they_are(service: Place) -> None:
-    pod = service.kubectl.list_pods()[0]
-    line = service.kubectl.run("logs", pod["metadata"]["name"], "--container=api").splitlines()[0]
-    told = json.loads(line)
-    assert told["pod_name"] == pod["metadata"]["name"]
-    assert told["pod_namespace"] == service.kubectl.namespace
-    assert told["node_name"] == pod["spec"]["nodeName"]
-
-
-def test_scale_sets_the_autoscaler_s_minimum_and_refuses_more_than_its_maximum(
-    service: Place,
+def test_a_second_deploy_keeps_the_secret_and_prints_the_address(
+    deployment: EphemeralDeployment,
 ) -> None:
-    service.autoscale(least=2, most=6)
-    assert "minimum is 3" in service.done("scale", "N=3")
-    assert len(service.kubectl.list_pods()) >= 3
-    for wrong in ("N=7", "N=0", "N=two", "N="):
-        made = service.make("scale", wrong)
-        assert made.returncode != 0
-        assert "N must be a number from 1 to 6" in made.stderr
-    service.done("scale", "N=2")
+    secret_before = deployment.kubectl.get("secret", NAME)
+    output = deployment.make("deploy")
+    assert deployment.kubectl.get("secret", NAME) == secret_before
+    assert f"http://api.{deployment.kubectl.namespace}" in output
+    assert f"make port-forward CONTEXT={deployment.kubectl.context}" in output
+    assert is_complete(deployment.kubectl)
 
 
-def test_status_shows_workloads_pods_and_images(service: Place) -> None:
-    told = service.done("status")
-    for word in ("deployment.apps/api", "statefulset.apps/db", "Deployment/api", service.image):
-        assert word in told
+def test_log_lines_contain_the_pod_its_namespace_and_its_node(
+    deployment: EphemeralDeployment,
+) -> None:
+    pod = deployment.kubectl.list_pods()[0]
+    name = pod["metadata"]["name"]
+    first_line = deployment.kubectl.run("logs", name, "--container=api").splitlines()[0]
+    fields = json.loads(first_line)
+    assert fields["pod_name"] == name
+    assert fields["pod_namespace"] == deployment.kubectl.namespace
+    assert fields["node_name"] == pod["spec"]["nodeName"]
+
+
+def test_scale_sets_the_minimum_and_refuses_values_above_the_maximum(
+    deployment: EphemeralDeployment,
+) -> None:
+    deployment.set_pod_limits(min_replicas=2, max_replicas=6)
+    assert "The minimum is 3." in deployment.make("scale", "N=3")
+    assert len(deployment.kubectl.list_pods()) >= 3
+    for invalid in ("N=7", "N=0", "N=two", "N="):
+        completed = deployment.try_make("scale", invalid)
+        assert completed.returncode != 0
+        assert "N must be a number from 1 to 6" in completed.stderr
+    deployment.make("scale", "N=2")
+
+
+def test_status_shows_workloads_pods_and_images(deployment: EphemeralDeployment) -> None:
+    output = deployment.make("status")
+    assert "deployment.apps/api" in output
+    assert "statefulset.apps/db" in output
+    assert "Deployment/api" in output
+    assert deployment.image_name in output
 
 
 @contextmanager
-def started(service: Place, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
-    """A make target that does not end by itself, ended as by Ctrl-C."""
-    place = [f"CONTEXT={service.kubectl.context}", f"NAMESPACE={service.kubectl.namespace}"]
+def running_make(
+    deployment: EphemeralDeployment, *arguments: str
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a make target that does not end by itself, and stop it with Ctrl-C's signal."""
+    variables = [
+        f"CONTEXT={deployment.kubectl.context}",
+        f"NAMESPACE={deployment.kubectl.namespace}",
+    ]
     with subprocess.Popen(
-        ["make", *arguments, *place],
-        cwd=service.checkout,
+        ["make", *arguments, *variables],
+        cwd=deployment.checkout,
         env={**os.environ, "UV_NO_SYNC": "1"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-    ) as running:
+    ) as process:
         try:
-            yield running
+            yield process
         finally:
-            os.killpg(running.pid, signal.SIGINT)
-            running.communicate(timeout=30)
+            os.killpg(process.pid, signal.SIGINT)
+            process.communicate(timeout=30)
 
 
-def test_logs_are_of_all_pods(service: Place) -> None:
-    wanted = {*service.names(), "db-0"}
-    with started(service, "logs") as running:
-        assert running.stdout
-        for line in running.stdout:
-            wanted = {pod for pod in wanted if f"[pod/{pod}/" not in line}
-            if not wanted:
+def test_logs_follows_all_pods(deployment: EphemeralDeployment) -> None:
+    missing_pods = {*deployment.pod_names(), "db-0"}
+    with running_make(deployment, "logs") as process:
+        assert process.stdout
+        for line in process.stdout:
+            missing_pods = {pod for pod in missing_pods if f"[pod/{pod}/" not in line}
+            if not missing_pods:
                 break
-    assert wanted == set()
+    assert missing_pods == set()
 
 
-def test_forward_brings_the_service_to_a_port_here(service: Place) -> None:
+def test_port_forward_makes_the_api_available_on_a_local_port(
+    deployment: EphemeralDeployment,
+) -> None:
     port = free_port()
-    with (
-        started(service, "port-forward", f"PORT={port}"),
-        httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
-    ):
-        wait_until(lambda: answers(client, "/ready"), 30, "the forwarded port")
+    with running_make(deployment, "port-forward", f"PORT={port}"):
+        url = f"http://127.0.0.1:{port}/ready"
+        wait_until(lambda: responds(url), 30, "the forwarded port")
 
 
-def test_a_shell_beside_the_service_sees_its_processes_and_files(service: Place) -> None:
-    """In a container that Pod Security admits, from an image that the node has."""
-    ask = "tr '\\0' ' ' </proc/1/cmdline; ls /proc/1/root/app; id -u; echo end\n"
-    told = ""
-    with started(service, "k8s-shell") as running:
-        assert running.stdin
-        assert running.stdout
-        running.stdin.write(ask)
-        running.stdin.flush()
-        for line in running.stdout:
-            told += line
+def responds(url: str) -> bool:
+    """Whether a GET request gets a 200."""
+    try:
+        return httpx.get(url).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+def test_k8s_shell_sees_the_processes_and_files_of_the_api(
+    deployment: EphemeralDeployment,
+) -> None:
+    """Pod Security admits the ephemeral container, and the node has its image."""
+    script = "tr '\\0' ' ' </proc/1/cmdline; ls /proc/1/root/app; id -u; echo end\n"
+    output = ""
+    with running_make(deployment, "k8s-shell") as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(script)
+        process.stdin.flush()
+        for line in process.stdout:
+            output += line
             if line == "end\n":
                 break
-    assert "gunicorn -c python:fastapi_k8s.server" in told
-    assert "healthcheck.py" in told
-    assert "10001" in told
+    assert "gunicorn -c python:fastapi_k8s.server" in output
+    assert "healthcheck.py" in output
+    assert "10001" in output
 
 
 @pytest.fixture
-def bare(service: Place) -> Iterator[Place]:
-    """A namespace without the Secret, to which k8s.yaml alone was applied."""
-    service.build("first")
-    namespace = f"{service.image}-bare"
-    kubectl = Kubectl(service.kubectl.context, namespace)
-    objects = render(namespace, deployed_image(service.kubectl), service.checkout)
-    kubectl.run("apply", "--filename=-", stdin=to_json(objects))
-    yield replace(service, kubectl=kubectl)
+def plain_deployment(deployment: EphemeralDeployment) -> Iterator[EphemeralDeployment]:
+    """A namespace to which k8s.yaml was applied without make. Its pods wait for the Secret."""
+    deployment.build_image("first")
+    namespace = f"{deployment.image_name}-plain"
+    kubectl = Kubectl(deployment.kubectl.context, namespace)
+    manifest = (deployment.checkout / "k8s.yaml").read_text()
+    # The file names one namespace and one image, which other deployments of this cluster may use.
+    image = deployed_image(deployment.kubectl)
+    manifest = manifest.replace(f"namespace: {NAME}\n", f"namespace: {namespace}\n")
+    manifest = manifest.replace(
+        f"kind: Namespace\nmetadata:\n  name: {NAME}\n",
+        f"kind: Namespace\nmetadata:\n  name: {namespace}\n",
+    )
+    manifest = manifest.replace(f"image: {NAME}:latest", f"image: {image}")
+    kubectl.run("apply", "--filename=-", stdin=manifest)
+    wait_until(lambda: has_event(kubectl, f'secret "{NAME}" not found'), 60, "the event")
+    yield replace(deployment, kubectl=kubectl)
     kubectl.run("delete", "namespace", namespace, "--ignore-not-found", "--timeout=120s")
 
 
-def test_from_the_manifest_alone_to_a_service_and_to_nothing_again(bare: Place) -> None:
-    """Pods wait for the Secret, which `deploy` makes; `undeploy` keeps the data until `destroy`."""
-    wait_until(
-        lambda: f'secret "{NAME}" not found' in events(bare), 60, "an event about the Secret"
+def test_the_plain_manifest_starts_as_soon_as_the_secret_exists(
+    plain_deployment: EphemeralDeployment,
+) -> None:
+    """As in docs/kubernetes.md. A second `kubectl apply` accepts a changed setting."""
+    kubectl = plain_deployment.kubectl
+    password = "0123456789abcdef"
+    kubectl.run(
+        "create",
+        "secret",
+        "generic",
+        NAME,
+        f"--from-literal=POSTGRES_PASSWORD={password}",
+        f"--from-literal=DATABASE_URL=postgresql://app:{password}@db:5432/app",
     )
-    bare.done("deploy")
-    sql(bare, "CREATE TABLE kept ()")
-    bare.done("undeploy")
-    assert bare.kubectl.get("deployment", "api") is None
-    assert "Nothing is deployed" in bare.make("restart").stderr
-    bare.done("deploy")
-    assert "kept" in sql(bare, "\\dt")
-    refused = bare.make("destroy", given="yes\n")
-    assert refused.returncode != 0
-    assert "Nothing was deleted." in refused.stderr
-    assert "kept" in sql(bare, "\\dt")
-    bare.kubectl.run("delete", "secret", NAME)
-    assert "its password does not" in bare.make("deploy").stderr
-    bare.done("destroy", given=f"{bare.kubectl.namespace}\n")
-    assert bare.kubectl.get("namespace", bare.kubectl.namespace) is None
+    wait_until(lambda: is_complete(kubectl), 180, "all pods to be ready")
+    config_map = kubectl.get_existing("configmap", "api")
+    config_map["data"]["LOG_LEVEL"] = "DEBUG"
+    changed = {key: config_map[key] for key in ("apiVersion", "kind", "data")}
+    changed["metadata"] = {"name": "api", "labels": config_map["metadata"]["labels"]}
+    kubectl.run("apply", "--filename=-", stdin=yaml.safe_dump(changed))
+    assert kubectl.get_existing("configmap", "api")["data"]["LOG_LEVEL"] == "DEBUG"
 
 
-def sql(place: Place, statement: str) -> str:
-    """What psql prints, on the place's database."""
-    return place.kubectl.run("exec", "db-0", "--", "psql", "--username=app", "--command", statement)
+def test_undeploy_keeps_the_data_and_destroy_deletes_it(
+    plain_deployment: EphemeralDeployment,
+) -> None:
+    """`make deploy` takes over what `kubectl apply` has created."""
+    kubectl = plain_deployment.kubectl
+    plain_deployment.make("deploy")
+    with plain_deployment.edited_file("k8s.yaml", "LOG_LEVEL: INFO", "LOG_LEVEL: DEBUG"):
+        plain_deployment.make("deploy")
+    assert len(own_config_maps(kubectl)) == 3, "one of kubectl apply, one of each deploy"
+    run_sql(kubectl, "CREATE TABLE kept ()")
+
+    plain_deployment.make("undeploy")
+    assert kubectl.get("deployment", "api") is None
+    assert own_config_maps(kubectl) == []
+    assert "Nothing is deployed" in plain_deployment.try_make("restart").stderr
+
+    plain_deployment.make("deploy")
+    assert "kept" in run_sql(kubectl, "\\dt")
+
+    completed = plain_deployment.try_make("destroy", stdin="yes\n")
+    assert completed.returncode != 0
+    assert "Nothing was deleted." in completed.stderr
+    assert "kept" in run_sql(kubectl, "\\dt")
+
+    kubectl.run("delete", "secret", NAME)
+    completed = plain_deployment.try_make("deploy")
+    assert f"Secret {NAME} with its password does not" in completed.stderr
+    plain_deployment.make("destroy", stdin=f"{kubectl.namespace}\n")
+    assert kubectl.get("namespace", kubectl.namespace) is None
 
 
-def events(place: Place) -> str:
-    found = place.kubectl.get_all("events")
-    return "\n".join(event.get("message", "") for event in found)
+def own_config_maps(kubectl: Kubectl) -> list[KubernetesObject]:
+    return kubectl.get_all("configmaps", "--selector=app.kubernetes.io/component=api")
+
+
+def run_sql(kubectl: Kubectl, statement: str) -> str:
+    """Return what psql prints."""
+    return kubectl.run("exec", "db-0", "--", "psql", "--username=app", "--command", statement)
+
+
+def has_event(kubectl: Kubectl, text: str) -> bool:
+    """Whether the message of an event in the namespace contains the text."""
+    return any(text in event.get("message", "") for event in kubectl.get_all("events"))
 
 
 @pytest.mark.parametrize("target", ["deploy", "destroy"])
-def test_a_namespace_of_somebody_else_is_left_alone(service: Place, target: str) -> None:
-    other = replace(service, kubectl=Kubectl(service.kubectl.context, service.client.namespace))
-    made = other.make(target, given=f"{other.kubectl.namespace}\n")
-    assert made.returncode != 0
-    assert f"does not belong to {NAME}" in made.stderr
-    assert other.kubectl.get("pod", "client")
+def test_a_foreign_namespace_is_not_changed(deployment: EphemeralDeployment, target: str) -> None:
+    foreign = replace(deployment, kubectl=deployment.client_kubectl)
+    completed = foreign.try_make(target, stdin=f"{foreign.kubectl.namespace}\n")
+    assert completed.returncode != 0
+    assert f"does not belong to {NAME}" in completed.stderr
+    assert foreign.kubectl.get("pod", "client")
 
 
 @pytest.mark.parametrize("target", ["restart", "rollback", "scale", "undeploy"])
-def test_a_deployment_of_somebody_else_is_left_alone(service: Place, target: str) -> None:
-    """One that is called `api` too."""
-    client = service.client
-    if client.get("deployment", "api") is None:
-        client.run("create", "deployment", "api", "--image=nothing", "--replicas=0")
-    before = client.get_existing("deployment", "api")["metadata"]["generation"]
-    made = replace(service, kubectl=client).make(target, "N=1")
-    assert made.returncode != 0
-    assert "Nothing is deployed" in made.stderr
-    assert client.get_existing("deployment", "api")["metadata"]["generation"] == before
+def test_a_foreign_deployment_with_the_same_name_is_not_changed(
+    deployment: EphemeralDeployment, target: str
+) -> None:
+    kubectl = deployment.client_kubectl
+    if kubectl.get("deployment", "api") is None:
+        kubectl.run("create", "deployment", "api", "--image=nothing", "--replicas=0")
+    generation = kubectl.get_existing("deployment", "api")["metadata"]["generation"]
+    completed = replace(deployment, kubectl=kubectl).try_make(target, "N=1")
+    assert completed.returncode != 0
+    assert "Nothing is deployed" in completed.stderr
+    assert kubectl.get_existing("deployment", "api")["metadata"]["generation"] == generation

@@ -1,7 +1,7 @@
-"""`make bench-restart`: what rolling restarts under load lose, as a Markdown table.
+"""`make bench-restart`: count the requests that rolling restarts lose, with and without the drain.
 
-The same deployment with the drain and without, in one run; half of the load is on connections that
-are kept alive. Nothing is retried.
+Both cases run on the same cluster. Half of the load uses kept-alive connections, and no request is
+retried. Prints a Markdown table for docs/kubernetes.md.
 """
 
 import os
@@ -9,49 +9,70 @@ import sys
 from statistics import median
 from time import monotonic
 
-from tests.cluster.place import CLIENTS, PAUSE, Place, place
+from tools.cluster.ephemeral import (
+    LOAD_CLIENTS,
+    LOAD_PAUSE_SECONDS,
+    EphemeralDeployment,
+    ephemeral_deployment,
+)
 from tools.cluster.kubectl import ClusterError
 
-RESTARTS, REQUESTS = 5, 100_000
-DRAINS = ("0", "5")
-"""DRAIN_SECONDS of the cases; the second is k8s.yaml's."""
+MIN_RESTARTS = 5
+MIN_REQUESTS = 100_000
+MANIFEST_DRAIN_SECONDS = "5"
+DRAIN_SECONDS_CASES = ("0", MANIFEST_DRAIN_SECONDS)
 
-HEAD = """\
+TABLE_HEAD = """\
 | `DRAIN_SECONDS` | Restarts | Requests | Lost, new | Lost, kept | Slowest, s | A restart, s |
 |---|---|---|---|---|---|---|"""
 
 
 def main() -> None:
-    """Print the table. Leaves with a message, and another code than 0, if that is impossible."""
+    """Measure and print the table. Exits with a message if the cluster fails."""
+    context = os.environ["CONTEXT"]
     try:
-        with place(os.environ["CONTEXT"]) as here:  # as make gives it
-            rows = [_measure(here, drain) for drain in DRAINS]
+        with ephemeral_deployment(context) as deployment:
+            rows = [measure_restarts(deployment, seconds) for seconds in DRAIN_SECONDS_CASES]
     except ClusterError as error:
         sys.exit(f"bench: {error}")
-    print(HEAD, *rows, sep="\n")
-    print(f"\n{CLIENTS} clients, each {PAUSE} s after its last answer.")
+    print(TABLE_HEAD, *rows, sep="\n")
+    print(f"\n{LOAD_CLIENTS} clients, each pausing {LOAD_PAUSE_SECONDS} s after a response.")
 
 
-def _measure(here: Place, drain: str) -> str:
-    print(f"bench: DRAIN_SECONDS={drain}, some minutes", file=sys.stderr, flush=True)
-    seconds: list[float] = []
-    with here.edited("k8s.yaml", 'DRAIN_SECONDS: "5"', f'DRAIN_SECONDS: "{drain}"'):
-        here.build("bench")
-        here.done("deploy")
-        if not here.client.get("namespace", here.client.namespace):
-            here.start_client()
-        here.autoscale(least=2, most=2)
-        with here.load() as load:
-            while len(seconds) < RESTARTS or load.seen().sent < REQUESTS:
-                began = monotonic()
-                here.done("restart")
-                seconds.append(monotonic() - began)
-            seen = load.seen()
-    kept = sum(failure.kept_alive for failure in seen.failures)
-    return (
-        f"| {drain} | {len(seconds)} | {seen.sent:,} | {len(seen.failures) - kept} | {kept}"
-        f" | {seen.longest_seconds:.2f} | {median(seconds):.0f} |"
-    )
+def measure_restarts(deployment: EphemeralDeployment, drain_seconds: str) -> str:
+    """Restart under load until there are enough restarts and requests, and return the table's row.
+
+    The two columns for lost requests are those on new and on kept-alive connections.
+    """
+    print(f"bench: DRAIN_SECONDS={drain_seconds}, takes a few minutes", file=sys.stderr, flush=True)
+    setting = f'DRAIN_SECONDS: "{MANIFEST_DRAIN_SECONDS}"'
+    changed_setting = f'DRAIN_SECONDS: "{drain_seconds}"'
+    restart_seconds: list[float] = []
+    with deployment.edited_file("k8s.yaml", setting, changed_setting):
+        deployment.build_image("bench")
+        deployment.make("deploy")
+        if not deployment.client_kubectl.get("pod", "client"):
+            deployment.start_client()
+        deployment.set_pod_limits(min_replicas=2, max_replicas=2)
+        with deployment.load() as load:
+            statistics = load.read_statistics()
+            while len(restart_seconds) < MIN_RESTARTS or statistics.sent < MIN_REQUESTS:
+                started = monotonic()
+                deployment.make("restart")
+                restart_seconds.append(monotonic() - started)
+                statistics = load.read_statistics()
+    lost_kept_alive = sum(failure.kept_alive for failure in statistics.failures)
+    lost_new = len(statistics.failures) - lost_kept_alive
+    cells = [
+        drain_seconds,
+        str(len(restart_seconds)),
+        f"{statistics.sent:,}",
+        str(lost_new),
+        str(lost_kept_alive),
+        f"{statistics.longest_seconds:.2f}",
+        f"{median(restart_seconds):.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":
