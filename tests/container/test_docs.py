@@ -1,6 +1,7 @@
-"""README.md, docs/compose.md and docs/dockerfile.md, followed from block to block.
+"""The commands in README.md, docs/compose.md and docs/dockerfile.md, run block by block.
 
-In a checkout whose images and Compose projects have a name of their own, by which they are removed.
+They run in a copy of the checkout. Its images and Compose projects have a name that no other test
+uses, so that they can be removed by it.
 """
 
 import os
@@ -17,109 +18,141 @@ import pytest
 from python_on_whales import Container, DockerClient
 
 from fastapi_k8s import NAME
-from tests.checkout import PROJECT, copy_checkout, inherited, output
+from tests.checkout import PROJECT, copy_checkout, get_docker_environment, run_command
 from tests.container.conftest import settings
 from tests.template.pages import read_blocks
 from tools.dev.servers import free_port, wait_until
 
-UNTIL_CTRL_C = re.compile("docker compose up|docker compose watch|docker run .*|make docker-run")
-WATCHES = re.compile("Watch (configuration|enabled)")  # before Compose 2.27, and since
-ANSWERS = {"/ready": '"status":"ready"', "ALTER USER": "ALTER ROLE", "compose port": "127.0.0.1:"}
-"""What commands print that did what they should."""
+SERVING_COMMAND = re.compile("docker compose up|docker compose watch|docker run .*|make docker-run")
+"""A command that runs until Ctrl-C is pressed."""
+
+WATCHING = re.compile("Watch (configuration|enabled)")
+"""What `docker compose watch` prints when it watches. Compose 2.27 changed the second word."""
+
+EXPECTED_OUTPUTS = {
+    "/ready": '"status":"ready"',
+    "ALTER USER": "ALTER ROLE",
+    "compose port": "127.0.0.1:",
+}
+"""What the output contains if a block contains a command."""
 
 
-class Reader:
-    """Somebody with one terminal, to whom nothing happens outside of this folder and engine."""
+class Terminal:
+    """A terminal in which the blocks of a page run. It affects only its own folder and images."""
 
     def __init__(self, folder: Path) -> None:
         self.name = f"docs-{uuid4().hex[:12]}"
-        self.folder = copy_checkout(folder / self.name)  # Compose calls the project so
-        for file, before in (("Makefile", "NAME := "), ("docker-compose.yml", "image: ")):
-            text = (self.folder / file).read_text()
-            (self.folder / file).write_text(text.replace(before + NAME, before + self.name))
-        self.exports, self.printed = folder / "exports", folder / "printed"
+        # The name of the folder becomes the name of the Compose project.
+        self.folder = copy_checkout(folder / self.name)
+        self._rename_image("Makefile", "NAME := ")
+        self._rename_image("docker-compose.yml", "image: ")
+        self.exports = folder / "exports"
         self.exports.touch()
-        self.port, self.second, *others = (str(free_port()) for _ in range(5))
-        ports = {"PORT": self.port, "API_PORT": self.port, "DB_PORT": others[0]}
-        self.environment = inherited() | ports | {"KUBECONFIG": "/dev/null"}  # no cluster
-        self.instead = {
+        self.log = folder / "log"
+        self.port = str(free_port())
+        self.second_port = str(free_port())
+        database_port, second_database_port, debug_port = (str(free_port()) for _ in range(3))
+        self.environment = get_docker_environment() | {
+            "PORT": self.port,
+            "API_PORT": self.port,
+            "DB_PORT": database_port,
+            "KUBECONFIG": "/dev/null",  # The blocks must not reach a cluster.
+        }
+        self.replacements = {
             "127.0.0.1:8000": f"127.0.0.1:{self.port}",
-            "API_PORT=8001 DB_PORT=5433": f"API_PORT={self.second} DB_PORT={others[1]}",
-            "DEBUG_PORT=5678": f"DEBUG_PORT={others[2]}",
+            "API_PORT=8001 DB_PORT=5433": (
+                f"API_PORT={self.second_port} DB_PORT={second_database_port}"
+            ),
+            "DEBUG_PORT=5678": f"DEBUG_PORT={debug_port}",
             "-p second": f"-p {self.name}-second",
             f" {NAME}\n": f" {self.name}\n",
             "$HOME": ".",
-            "/etc/ssl/certs": ".",  # Debian's place
+            "/etc/ssl/certs": ".",
         }
+
+    def _rename_image(self, file: str, prefix: str) -> None:
+        """Replace the name of the image after `prefix` in a file."""
+        path = self.folder / file
+        path.write_text(path.read_text().replace(prefix + NAME, prefix + self.name))
 
     def follow(self, page: str) -> None:
         """Run the blocks of a page that need Docker."""
         for info, block in read_blocks(PROJECT / page):
             if info == "sh docker":
-                commands = block
-                for words, own in self.instead.items():
-                    commands = commands.replace(words, own)
-                last = commands.splitlines()[-1]
-                serves = UNTIL_CTRL_C.fullmatch(last) is not None
-                self.run(commands.removesuffix(f"{last}\n") if serves else commands)
-                if serves:
-                    self.serve(last)
+                self.run_block(block)
+
+    def run_block(self, block: str) -> None:
+        """Run a block to its end, or until its last command serves."""
+        for text, replacement in self.replacements.items():
+            block = block.replace(text, replacement)
+        last_command = block.splitlines()[-1]
+        if SERVING_COMMAND.fullmatch(last_command):
+            self.run(block.removesuffix(f"{last_command}\n"))
+            self.serve(last_command)
+        else:
+            self.run(block)
 
     def start(self, script: str) -> subprocess.Popen[bytes]:
-        """Run a script that sees what scripts before it have exported."""
-        with self.printed.open("w") as printed:
+        """Start a script. It has the variables that earlier scripts exported."""
+        with self.log.open("w") as log:
             return subprocess.Popen(
                 ["sh", "-ec", f". {self.exports}\n{script}"],
                 cwd=self.folder,
                 env=self.environment,
-                stdout=printed,
-                stderr=printed,
+                stdout=log,
+                stderr=log,
                 start_new_session=True,
             )
 
     def run(self, commands: str) -> None:
-        """Run commands to their end, and look at what they print."""
-        code = self.start(f"{commands}export -p >{self.exports}").wait()
-        printed = self.printed.read_text()
-        assert code == 0, f"{commands}{printed}"
-        for command, answer in ANSWERS.items():
-            assert command not in commands or answer in printed, f"{commands}{printed}"
+        """Run commands to their end, and check their output."""
+        exit_code = self.start(f"{commands}export -p >{self.exports}").wait()
+        output = self.log.read_text()
+        assert exit_code == 0, f"{commands}{output}"
+        for command, expected_output in EXPECTED_OUTPUTS.items():
+            if command in commands:
+                assert expected_output in output, f"{commands}{output}"
 
     def serve(self, command: str) -> None:
-        """Run a command until it does what it is for, and press Ctrl-C."""
+        """Run a command until the service is ready or files are watched, then press Ctrl-C."""
         process = self.start(f"exec {command}")
 
-        def serves() -> bool:
-            printed = self.printed.read_text()
-            assert process.poll() is None, f"{command}\n{printed}"
-            watches = command.endswith("watch")
-            return WATCHES.search(printed) is not None if watches else ready(self.port)
+        def has_started() -> bool:
+            output = self.log.read_text()
+            assert process.poll() is None, f"{command}\n{output}"
+            if command.endswith("watch"):
+                return WATCHING.search(output) is not None
+            return is_ready(self.port)
 
         try:
-            wait_until(serves, 120, command)
+            wait_until(has_started, 120, command)
         finally:
-            with suppress(ProcessLookupError):  # it has failed, and ended
+            with suppress(ProcessLookupError):  # The command may have failed and ended.
                 os.killpg(process.pid, signal.SIGINT)
             process.wait(90)
 
     def remove(self) -> None:
-        """Remove what the commands have made. Images by their names: they may have others too."""
+        """Remove the containers, volumes and images that the commands created."""
         for project in (self.name, f"{self.name}-second", f"{self.name}-run"):
-            output(["docker", "compose", "-p", project, "down", "--volumes", "--remove-orphans"])
-        # Not `--filter=ancestor=`, which finds containers of every image of the same content.
-        started = output(["docker", "container", "ls", "--all", "--format={{.Image}} {{.ID}}"])
-        ids = [line.split()[1] for line in started.splitlines() if line.startswith(self.name)]
-        tags, images = "--format={{.Repository}}:{{.Tag}}", f"--filter=reference={self.name}*"
-        for kind, made in (
-            ("container", ids),
-            ("image", output(["docker", "image", "ls", tags, images]).split()),
-        ):
-            if made:
-                output(["docker", kind, "rm", "--force", *made])
+            run_command(
+                ["docker", "compose", "-p", project, "down", "--volumes", "--remove-orphans"]
+            )
+        # `--filter=ancestor=` would also find containers of other images with the same content.
+        container_format = "--format={{.Image}} {{.ID}}"
+        containers = run_command(["docker", "container", "ls", "--all", container_format])
+        for line in containers.splitlines():
+            image, container_id = line.split()
+            if image.startswith(self.name):
+                run_command(["docker", "container", "rm", "--force", container_id])
+        # By tag, not by id: another test may have an image with the same content.
+        tag_format = "--format={{.Repository}}:{{.Tag}}"
+        reference = f"--filter=reference={self.name}*"
+        for tag in run_command(["docker", "image", "ls", tag_format, reference]).split():
+            run_command(["docker", "image", "rm", "--force", tag])
 
 
-def ready(port: str) -> bool:
-    """Whether a service there is ready."""
+def is_ready(port: str) -> bool:
+    """Whether a service on this port is ready."""
     try:
         return httpx.get(f"http://127.0.0.1:{port}/ready").is_success
     except httpx.TransportError:
@@ -127,33 +160,38 @@ def ready(port: str) -> bool:
 
 
 @pytest.fixture
-def reader(docker: DockerClient, tmp_path: Path) -> Iterator[Reader]:
-    reader = Reader(tmp_path)
-    yield reader
-    reader.remove()
+def terminal(docker: DockerClient, tmp_path: Path) -> Iterator[Terminal]:
+    """A terminal whose containers and images are removed after the test."""
+    terminal = Terminal(tmp_path)
+    yield terminal
+    terminal.remove()
 
 
-def test_the_readme_leads_to_the_stack_and_to_the_image(reader: Reader) -> None:
-    reader.follow("README.md")
+def test_the_commands_of_the_readme_start_the_stack_and_the_image(terminal: Terminal) -> None:
+    terminal.follow("README.md")
 
 
-def test_the_page_of_the_stack_ends_with_a_backup_and_the_second_stack(reader: Reader) -> None:
-    reader.follow("docs/compose.md")
-    assert (reader.folder / "backup.dump").read_bytes().startswith(b"PGDMP")
-    assert f"{reader.name}_development" not in output(["docker", "volume", "ls", "--quiet"]).split()
-    assert not ready(reader.port)
-    assert ready(reader.second)
-
-
-def test_the_page_of_the_image_can_be_followed_with_the_files_and_the_database_that_it_names(
-    reader: Reader, docker: DockerClient, postgres: Container
+def test_the_commands_of_the_compose_page_leave_a_backup_and_the_second_stack(
+    terminal: Terminal,
 ) -> None:
-    docker.network.connect("bridge", postgres)  # where a plain `docker run` finds it
-    form = "--format={{.NetworkSettings.Networks.bridge.IPAddress}}"
-    address = output(["docker", "inspect", form, postgres.id]).strip()
-    (reader.folder / "sec").mkdir()
-    (reader.folder / "sec" / "database_url").write_text(settings(address)["DATABASE_URL"])
+    terminal.follow("docs/compose.md")
+    assert (terminal.folder / "backup.dump").read_bytes().startswith(b"PGDMP")
+    volumes = run_command(["docker", "volume", "ls", "--quiet"]).split()
+    assert f"{terminal.name}_development" not in volumes
+    assert not is_ready(terminal.port)
+    assert is_ready(terminal.second_port)
+
+
+def test_the_commands_of_the_dockerfile_page_work_with_the_files_and_database_that_it_names(
+    terminal: Terminal, docker: DockerClient, postgres: Container
+) -> None:
+    docker.network.connect("bridge", postgres)  # The network of a plain `docker run`.
+    address_format = "--format={{.NetworkSettings.Networks.bridge.IPAddress}}"
+    address = run_command(["docker", "inspect", address_format, postgres.id]).strip()
+    (terminal.folder / "sec").mkdir()
+    (terminal.folder / "sec" / "database_url").write_text(settings(address)["DATABASE_URL"])
     for name in (".netrc", "ca-certificates.crt", "own.pem"):
-        (reader.folder / name).write_text(f"{name}\n")
-    reader.follow("docs/dockerfile.md")
-    assert (reader.folder / "ca-bundle.pem").read_text() == "ca-certificates.crt\nown.pem\n"
+        (terminal.folder / name).write_text(f"{name}\n")
+    terminal.follow("docs/dockerfile.md")
+    bundle = (terminal.folder / "ca-bundle.pem").read_text()
+    assert bundle == "ca-certificates.crt\nown.pem\n"
