@@ -1,6 +1,7 @@
-"""The image as it ships, in containers: built once, run beside PostgreSQL and Redis containers.
+"""Fixtures for the production image in containers, with PostgreSQL and Redis containers.
 
-Everything made carries a label of this pytest process, by which it is removed at the end.
+Each pytest process has its own session name. It names or labels every image, container and network
+that the process creates, so that they can be removed at the end.
 """
 
 import fcntl
@@ -21,98 +22,105 @@ from python_on_whales import Container, DockerClient
 from python_on_whales.exceptions import DockerException
 
 from fastapi_k8s import NAME
-from tests.checkout import PROJECT, copy_checkout, output
+from tests.checkout import PROJECT, copy_checkout, run_command
 from tools.dev.servers import wait_until
 
-POSTGRES, REDIS = "postgres:18-alpine", "redis:8-alpine"
-PASSWORD = uuid4().hex
-RUN = f"{NAME}-test-{uuid4().hex[:12]}"
-LABELS = {f"{NAME}.test": RUN}
-HARDENED: dict[str, Any] = {
+POSTGRES_IMAGE = "postgres:18-alpine"
+REDIS_IMAGE = "redis:8-alpine"
+POSTGRES_PASSWORD = uuid4().hex
+SESSION_NAME = f"{NAME}-test-{uuid4().hex[:12]}"
+LABELS = {f"{NAME}.test": SESSION_NAME}
+HARDENING_OPTIONS: dict[str, Any] = {
     "read_only": True,
     "tmpfs": ["/tmp"],
     "cap_drop": ["ALL"],
     "security_options": ["no-new-privileges"],
 }
+"""How Compose and Kubernetes restrict a container, as options of `docker run`."""
 
 
 @dataclass
-class Service:
-    """A container of the image, and a client for the port that it publishes."""
+class Application:
+    """A running container of the image, and a client for its published port."""
 
     container: Container
     client: httpx.Client
 
-    def python(self, program: str) -> str:
-        """What a program prints that runs in the container, whose image has no shell."""
+    def run_python(self, program: str) -> str:
+        """Run a program in the container and return its output. The image has no shell."""
         return str(self.container.execute(["python", "-c", program]))
 
 
-Alone: TypeAlias = Callable[[], AbstractContextManager[None]]
-Serve: TypeAlias = Callable[..., AbstractContextManager[Service]]
+BuildLock: TypeAlias = Callable[[], AbstractContextManager[None]]
+RunApplication: TypeAlias = Callable[..., AbstractContextManager[Application]]
 
 
-def missing() -> str:
-    """What these tests need and this machine lacks, or an empty string."""
+def find_missing_requirement() -> str:
+    """Return what these tests need and this machine does not have, or an empty string."""
     if not shutil.which("docker"):
-        return "Docker is not installed"
+        return "Docker is not installed."
     for command in (["info"], ["buildx", "version"], ["compose", "version"]):
-        done = subprocess.run(["docker", *command], capture_output=True, check=False)
-        if done.returncode:
-            return f"`docker {' '.join(command)}` fails: Docker, Buildx or Compose is not there"
+        process = subprocess.run(["docker", *command], capture_output=True, check=False)
+        if process.returncode != 0:
+            return f"`docker {' '.join(command)}` fails. The tests need Docker, Buildx and Compose."
     return ""
 
 
 @pytest.fixture(scope="session")
 def docker() -> Iterator[DockerClient]:
-    """Docker. Without it tests are skipped, or fail where `CI=true` says that it must be there."""
-    if reason := missing():
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
+    """A Docker client. Tests are skipped without Docker, but with `CI=true` they fail."""
+    reason = find_missing_requirement()
+    if reason and os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    if reason:
         pytest.skip(reason)
     yield DockerClient()
-    sweep()
+    remove_session_resources()
 
 
-def sweep() -> None:
-    """Remove what this process has made."""
-    label = f"--filter=label={NAME}.test={RUN}"
-    for listing, removal in (
+def remove_session_resources() -> None:
+    """Remove the containers, networks and images of this pytest process."""
+    label = f"--filter=label={NAME}.test={SESSION_NAME}"
+    reference = f"--filter=reference={SESSION_NAME}*"
+    for list_command, remove_command in (
         (["container", "ls", "--quiet", "--all", label], ["container", "rm", "--force"]),
         (["network", "ls", "--quiet", label], ["network", "rm"]),
         (["image", "ls", "--quiet", label], ["image", "rm", "--force"]),
-        (["image", "ls", "--quiet", f"--filter=reference={RUN}*"], ["image", "rm", "--force"]),
+        (["image", "ls", "--quiet", reference], ["image", "rm", "--force"]),
     ):
-        if made := output(["docker", *listing]).split():
-            output(["docker", *removal, *dict.fromkeys(made)])
+        ids = set(run_command(["docker", *list_command]).split())
+        if ids:
+            run_command(["docker", *remove_command, *ids])
 
 
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what git knows of this checkout, and nothing else of the folder."""
+    """A copy of this checkout without ignored files."""
     return copy_checkout(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture(scope="session")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
-    """A context in which no other of the parallel processes builds, if it has asked for this too.
+def build_lock(tmp_path_factory: pytest.TempPathFactory) -> BuildLock:
+    """A context manager in which no other pytest process builds an image.
 
-    Of two builds at once, the one takes part in what the other runs without its cache.
+    BuildKit shares identical steps of simultaneous builds. Without the lock, a build with a cache
+    would take part in a step of a build without one, and tests about the cache would fail.
     """
 
     @contextmanager
-    def waiting() -> Iterator[None]:
-        with (tmp_path_factory.getbasetemp().parent / "build.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    def acquire() -> Iterator[None]:
+        shared_folder = tmp_path_factory.getbasetemp().parent
+        with (shared_folder / "build.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    return waiting
+    return acquire
 
 
 @pytest.fixture(scope="session")
-def image(docker: DockerClient, checkout: Path, alone: Alone) -> str:
-    """The production image. Parallel processes share its layers."""
-    with alone():
+def image(docker: DockerClient, checkout: Path, build_lock: BuildLock) -> str:
+    """The tag of the production image. Parallel pytest processes share the build cache."""
+    with build_lock():
         docker.build(
             checkout,
             build_args={
@@ -122,14 +130,14 @@ def image(docker: DockerClient, checkout: Path, alone: Alone) -> str:
                 "SOURCE": "https://example.com/service",
             },
             labels=LABELS,
-            tags=RUN,
+            tags=SESSION_NAME,
             progress=False,
         )
-    return RUN
+    return SESSION_NAME
 
 
-def base_image() -> str:
-    """The image that the Dockerfile begins with, which is there once the service's is built."""
+def python_base_image() -> str:
+    """Return the base image of the Dockerfile. It is local, so a test image can use it too."""
     dockerfile = (PROJECT / "Dockerfile").read_text()
     [version] = re.findall(r"^ARG PYTHON_VERSION=(\S+)$", dockerfile, re.MULTILINE)
     return f"python:{version}-slim-trixie"
@@ -137,45 +145,46 @@ def base_image() -> str:
 
 @pytest.fixture(scope="session")
 def network(docker: DockerClient) -> str:
-    """The name of a network, for the containers of this process."""
-    docker.network.create(RUN, labels=LABELS)
-    return RUN
+    """The name of the network for the containers of this pytest process."""
+    docker.network.create(SESSION_NAME, labels=LABELS)
+    return SESSION_NAME
 
 
 @contextmanager
-def postgres_container(docker: DockerClient, network: str, name: str) -> Iterator[Container]:
-    """PostgreSQL 18, reachable in the network by `name`."""
+def run_postgres(docker: DockerClient, network: str, name: str) -> Iterator[Container]:
+    """Run PostgreSQL 18 with this host name in the network."""
     container = docker.run(
-        POSTGRES,
+        POSTGRES_IMAGE,
         detach=True,
-        envs={"POSTGRES_PASSWORD": PASSWORD, "POSTGRES_USER": "app"},
+        envs={"POSTGRES_PASSWORD": POSTGRES_PASSWORD, "POSTGRES_USER": "app"},
         labels=LABELS,
         networks=[network],
         network_aliases=[name],
     )
     try:
-        ask = ["pg_isready", "--host=127.0.0.1", "--username=app"]
-        wait_until(lambda: succeeds(container, ask), 60, "PostgreSQL's start")
+        is_ready = ["pg_isready", "--host=127.0.0.1", "--username=app"]
+        wait_until(lambda: command_succeeds(container, is_ready), 60, "PostgreSQL's start")
         yield container
     finally:
         container.remove(force=True, volumes=True)
 
 
 @contextmanager
-def redis_container(docker: DockerClient, network: str, name: str) -> Iterator[Container]:
-    """Redis 8, reachable in the network by `name`."""
+def run_redis(docker: DockerClient, network: str, name: str) -> Iterator[Container]:
+    """Run Redis 8 with this host name in the network."""
     container = docker.run(
-        REDIS, detach=True, labels=LABELS, networks=[network], network_aliases=[name]
+        REDIS_IMAGE, detach=True, labels=LABELS, networks=[network], network_aliases=[name]
     )
     try:
-        wait_until(lambda: succeeds(container, ["redis-cli", "ping"]), 60, "Redis' start")
+        ping = ["redis-cli", "ping"]
+        wait_until(lambda: command_succeeds(container, ping), 60, "Redis' start")
         yield container
     finally:
         container.remove(force=True, volumes=True)
 
 
-def succeeds(container: Container, command: list[str]) -> bool:
-    """Whether a command in the container ends with exit code 0."""
+def command_succeeds(container: Container, command: list[str]) -> bool:
+    """Return whether a command in the container exits with code 0."""
     try:
         container.execute(command)
     except DockerException:
@@ -183,10 +192,10 @@ def succeeds(container: Container, command: list[str]) -> bool:
     return True
 
 
-def settings(postgres: str = "postgres", redis: str = "redis") -> dict[str, str]:
-    """The environment of a service that uses the servers with these names."""
+def application_environment(postgres: str = "postgres", redis: str = "redis") -> dict[str, str]:
+    """Return the environment of an application that uses the servers with these host names."""
     return {
-        "DATABASE_URL": f"postgresql://app:{PASSWORD}@{postgres}:5432/app",
+        "DATABASE_URL": f"postgresql://app:{POSTGRES_PASSWORD}@{postgres}:5432/app",
         "REDIS_URL": f"redis://{redis}:6379",
         "REDIS_TIMEOUT": "1",
     }
@@ -194,62 +203,62 @@ def settings(postgres: str = "postgres", redis: str = "redis") -> dict[str, str]
 
 @pytest.fixture(scope="session")
 def postgres(docker: DockerClient, network: str, image: str) -> Iterator[Container]:
-    """PostgreSQL with the schema of the image, for tests that leave it running."""
-    with postgres_container(docker, network, "postgres") as container:
+    """A migrated PostgreSQL. Tests that use it must not stop it."""
+    with run_postgres(docker, network, "postgres") as container:
         migrate(docker, image, network)
         yield container
 
 
 @pytest.fixture(scope="session")
 def redis(docker: DockerClient, network: str) -> Iterator[Container]:
-    """Redis, for tests that leave it running."""
-    with redis_container(docker, network, "redis") as container:
+    """A Redis. Tests that use it must not stop it."""
+    with run_redis(docker, network, "redis") as container:
         yield container
 
 
-def migrate(docker: DockerClient, image: str, network: str, **servers: str) -> None:
-    """Run the image's `migrate` to its end."""
+def migrate(docker: DockerClient, image: str, network: str, postgres: str = "postgres") -> None:
+    """Run the image's `migrate` command on the PostgreSQL with this host name."""
     docker.run(
         image,
         [NAME, "migrate"],
         remove=True,
         labels=LABELS,
-        envs=settings(**servers),
+        envs=application_environment(postgres),
         networks=[network],
-        **HARDENED,
+        **HARDENING_OPTIONS,
     )
 
 
 @pytest.fixture
-def serve(docker: DockerClient, image: str, network: str) -> Serve:
-    """Run the image, locked down as Compose and Kubernetes do, until it answers."""
+def run_application(docker: DockerClient, image: str, network: str) -> RunApplication:
+    """A context manager that runs the image, with the hardening options, once it is healthy."""
 
     @contextmanager
-    def serving(
-        envs: dict[str, str] | None = None, tag: str = image, **options: Any
-    ) -> Iterator[Service]:
+    def run(
+        environment: dict[str, str] | None = None, tag: str = image, **options: Any
+    ) -> Iterator[Application]:
         container = docker.run(
             tag,
             detach=True,
-            envs={**settings(), **(envs or {})},
+            envs={**application_environment(), **(environment or {})},
             labels=LABELS,
             networks=[network],
             publish=[("127.0.0.1:", 8000)],
-            **{**HARDENED, **options},
+            **{**HARDENING_OPTIONS, **options},
         )
         try:
-            address = output(["docker", "port", container.id, "8000"]).strip()
+            address = run_command(["docker", "port", container.id, "8000"]).strip()
             with httpx.Client(base_url=f"http://{address}", timeout=30) as client:
-                wait_until(lambda: answers(client), 30, "the service's first answer")
-                yield Service(container, client)
+                wait_until(lambda: returns_200(client), 30, "the application's first response")
+                yield Application(container, client)
         finally:
             container.remove(force=True, volumes=True)
 
-    return serving
+    return run
 
 
-def answers(client: httpx.Client, path: str = "/health") -> bool:
-    """Whether the service answers 200."""
+def returns_200(client: httpx.Client, path: str = "/health") -> bool:
+    """Return whether a GET request gets a response with status 200."""
     try:
         return client.get(path).status_code == httpx.codes.OK
     except httpx.TransportError:
@@ -257,7 +266,9 @@ def answers(client: httpx.Client, path: str = "/health") -> bool:
 
 
 @pytest.fixture
-def service(serve: Serve, postgres: Container, redis: Container) -> Iterator[Service]:
-    """The service on the shared servers."""
-    with serve() as service:
-        yield service
+def application(
+    run_application: RunApplication, postgres: Container, redis: Container
+) -> Iterator[Application]:
+    """The running application, with the shared PostgreSQL and Redis."""
+    with run_application() as application:
+        yield application

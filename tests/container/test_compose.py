@@ -1,4 +1,4 @@
-"""The Compose stack: production's shape alone, and with the override the development stack."""
+"""The production stack (the base file alone) and the development stack (with the override)."""
 
 import socket
 import subprocess
@@ -13,182 +13,217 @@ import pytest
 from python_on_whales import DockerClient
 
 from fastapi_k8s import NAME
-from tests.checkout import copy_checkout, inherited, output
-from tests.container.conftest import PASSWORD, answers
+from tests.checkout import copy_checkout, get_docker_environment, run_command
+from tests.container.conftest import POSTGRES_PASSWORD, returns_200
 from tools.dev.servers import free_port, wait_until
 
 
 @dataclass
 class Stack:
-    """A Compose project in a checkout of its own."""
+    """A Compose project in its own checkout, and a client for its API."""
 
     folder: Path
     environment: dict[str, str]
     client: httpx.Client
 
-    def compose(self, *command: str) -> str:
-        """What `docker compose` prints."""
-        return output(["docker", "compose", *command], cwd=self.folder, env=self.environment)
+    def compose(self, *arguments: str) -> str:
+        """Run `docker compose` and return its output."""
+        return run_command(["docker", "compose", *arguments], cwd=self.folder, env=self.environment)
 
     def make(self, *arguments: str, stdin: str = "") -> str:
-        """What `make` prints."""
+        """Run `make` and return its output."""
         command = ["make", *arguments]
-        return output(command, cwd=self.folder, env=self.environment, input=stdin)
+        return run_command(command, cwd=self.folder, env=self.environment, input=stdin)
 
-    def sql(self, statement: str) -> str:
-        """What psql prints, on the stack's database."""
+    def psql(self, statement: str) -> str:
+        """Run a statement in the stack's database and return the output of psql."""
         return self.compose("exec", "-T", "db", "psql", "--username=app", "-c", statement)
 
-    def inspect(self, service: str, form: str) -> str:
-        """What `docker inspect --format` prints of a service's container."""
+    def inspect(self, service: str, template: str) -> str:
+        """Return what `docker inspect --format` prints for the container of a service."""
         container = self.compose("ps", "--all", "--quiet", service).strip()
-        return output(["docker", "inspect", "--format", form, container]).strip()
+        return run_command(["docker", "inspect", "--format", template, container]).strip()
 
 
 @contextmanager
-def stack(folder: Path, **environment: str) -> Iterator[Stack]:
-    """A project with a name and ports of its own, which is removed with its data and images."""
-    project, port = f"{NAME}-test-{uuid4().hex[:12]}", str(free_port())
-    own = {
+def create_stack(folder: Path, **environment: str) -> Iterator[Stack]:
+    """Create a project with its own name and ports. Remove it at the end, with data and images."""
+    project = f"{NAME}-test-{uuid4().hex[:12]}"
+    api_port = str(free_port())
+    project_environment = {
         "COMPOSE_PROJECT_NAME": project,
-        "API_PORT": port,
+        "API_PORT": api_port,
         "DB_PORT": str(free_port()),
         **environment,
     }
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-        stack = Stack(folder, inherited() | own, client)
+    with httpx.Client(base_url=f"http://127.0.0.1:{api_port}", timeout=30) as client:
+        stack = Stack(folder, get_docker_environment() | project_environment, client)
         try:
             yield stack
         finally:
-            everything = ("--volumes", "--remove-orphans", "--rmi", "local")
-            stack.compose("down", *everything, "--timeout", "20")
-            leftover = ["docker", "image", "rm", "--force", f"{project}-development"]
-            subprocess.run(leftover, check=False, capture_output=True)
+            remove_all = ("--volumes", "--remove-orphans", "--rmi", "local", "--timeout", "20")
+            stack.compose("down", *remove_all)
+            # `--rmi local` removes no image that the Compose files name.
+            image = f"{project}-development"
+            remove_image = ["docker", "image", "rm", "--force", image]
+            subprocess.run(remove_image, check=False, capture_output=True)
 
 
-@pytest.fixture
-def production(tmp_path: Path, image: str) -> Iterator[Stack]:
-    """The base file alone, on the image under test."""
-    copy_checkout(tmp_path)
+@contextmanager
+def create_production_stack(folder: Path, image: str, password: str) -> Iterator[Stack]:
+    """Create the production stack with the image under test, without starting it."""
+    copy_checkout(folder)
     services = ", ".join(f"{name}: {{image: {image}}}" for name in ("api", "migrate"))
-    (tmp_path / "image.yml").write_text(f"services: {{{services}}}")
+    (folder / "image.yml").write_text(f"services: {{{services}}}")
     files = "docker-compose.yml:image.yml"
-    with stack(tmp_path, COMPOSE_FILE=files, POSTGRES_PASSWORD=PASSWORD) as given:
-        yield given
+    with create_stack(folder, COMPOSE_FILE=files, POSTGRES_PASSWORD=password) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def production(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The running production stack."""
+    folder = tmp_path_factory.mktemp("production")
+    with create_production_stack(folder, image, POSTGRES_PASSWORD) as stack:
+        stack.compose("up", "--no-build", "--wait")
+        yield stack
 
 
 @pytest.fixture(scope="module")
 def development(docker: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The development stack as `make up` starts it in a clean checkout without `.env`."""
-    with stack(copy_checkout(tmp_path_factory.mktemp("development"))) as given:
-        given.make("up")
-        yield given
+    """The development stack as `make up` starts it in a new checkout, which has no `.env`."""
+    with create_stack(copy_checkout(tmp_path_factory.mktemp("development"))) as stack:
+        stack.make("up")
+        yield stack
 
 
-def test_the_base_file_alone_is_ready_and_keeps_its_data(production: Stack) -> None:
-    production.compose("up", "--no-build", "--wait")
-    production.sql("CREATE TABLE kept ()")
-    ready = production.client.get("/ready").json()
-    assert ready["checks"] == {"database": "ok", "cache": "ok"}
+def test_the_production_stack_is_ready_and_keeps_its_data_after_down(production: Stack) -> None:
+    checks = production.client.get("/ready").json()["checks"]
+    assert checks == {"database": "ok", "cache": "ok"}
+    production.psql("CREATE TABLE kept ()")
     production.compose("down", "--timeout", "20")
     production.compose("up", "--no-build", "--wait")
-    assert "kept" in production.sql("\\dt")
+    assert "kept" in production.psql("\\dt")
 
 
-def test_the_base_file_alone_locks_every_container_down(production: Stack) -> None:
-    production.compose("up", "--no-build", "--wait")
-    for service in ("api", "migrate", "db", "redis"):
-        form = "{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}}"
-        told = production.inspect(service, form)
-        assert told == "true [ALL] [no-new-privileges:true]", service
-        assert int(production.inspect(service, "{{.HostConfig.Memory}}")) > 0
-        assert int(production.inspect(service, "{{.HostConfig.PidsLimit}}")) > 0
-        assert production.inspect(service, "{{.HostConfig.LogConfig.Config}}")
+@pytest.mark.parametrize("service", ["api", "migrate", "db", "redis"])
+def test_a_production_container_is_hardened_and_limited(production: Stack, service: str) -> None:
+    assert production.inspect(service, "{{.HostConfig.ReadonlyRootfs}}") == "true"
+    assert production.inspect(service, "{{.HostConfig.CapDrop}}") == "[ALL]"
+    assert production.inspect(service, "{{.HostConfig.SecurityOpt}}") == "[no-new-privileges:true]"
+    assert int(production.inspect(service, "{{.HostConfig.Memory}}")) > 0
+    assert int(production.inspect(service, "{{.HostConfig.PidsLimit}}")) > 0
+    assert "max-size" in production.inspect(service, "{{.HostConfig.LogConfig.Config}}")
+
+
+def test_production_publishes_only_the_api_and_only_on_loopback(production: Stack) -> None:
     ports = "{{json .NetworkSettings.Ports}}"
-    assert "HostPort" not in production.inspect("db", ports) + production.inspect("redis", ports)
+    assert "HostPort" not in production.inspect("db", ports)
+    assert "HostPort" not in production.inspect("redis", ports)
     assert '"HostIp":"127.0.0.1"' in production.inspect("api", ports)
+
+
+def test_the_private_network_has_no_connection_to_the_outside(production: Stack) -> None:
     connect = "import socket; socket.create_connection(('1.1.1.1', 53), 2)"
-    with pytest.raises(subprocess.CalledProcessError):  # its network leads nowhere
+    with pytest.raises(subprocess.CalledProcessError):
         production.compose("run", "--rm", "--no-deps", "-T", "migrate", "python", "-c", connect)
-    asked = ("exec", "-T", "redis", "redis-cli", "config", "get", "maxmemory-policy")
-    assert production.compose(*asked).split() == ["maxmemory-policy", "allkeys-lru"]
 
 
-def test_the_service_and_the_database_each_refuse_an_empty_password(production: Stack) -> None:
-    production.environment["POSTGRES_PASSWORD"] = ""
-    for service, message in (
+def test_redis_evicts_the_least_recently_used_keys(production: Stack) -> None:
+    get_policy = ("redis-cli", "config", "get", "maxmemory-policy")
+    policy = production.compose("exec", "-T", "redis", *get_policy)
+    assert policy.split() == ["maxmemory-policy", "allkeys-lru"]
+
+
+@pytest.mark.parametrize(
+    ("service", "message"),
+    [
         ("migrate", "DATABASE_URL: Value error, has no password"),
         ("db", "POSTGRES_PASSWORD"),
-    ):
-        done = subprocess.run(
+    ],
+)
+def test_an_empty_password_is_refused_by(
+    image: str, tmp_path: Path, service: str, message: str
+) -> None:
+    with create_production_stack(tmp_path, image, password="") as stack:
+        process = subprocess.run(
             ["docker", "compose", "run", "--rm", "--no-deps", "-T", service],
-            cwd=production.folder,
-            env=production.environment,
+            cwd=stack.folder,
+            env=stack.environment,
             capture_output=True,
             text=True,
             check=False,
         )
-        assert done.returncode != 0
-        assert message in done.stderr
+    assert process.returncode != 0
+    assert message in process.stderr
 
 
-def test_up_ends_ready_migrated_and_published_on_loopback_alone(development: Stack) -> None:
+def test_after_make_up_the_stack_is_ready_migrated_and_published_only_on_loopback(
+    development: Stack,
+) -> None:
     assert development.client.get("/ready").json()["status"] == "ready"
-    assert development.client.post("/items", json={"name": "Lamp"}).status_code == 201  # example
-    port = development.environment["DB_PORT"]
-    assert development.compose("port", "db", "5432").strip() == f"127.0.0.1:{port}"
+    created = development.client.post("/items", json={"name": "Lamp"})  # example
+    assert created.status_code == httpx.codes.CREATED  # example
+    db_port = development.environment["DB_PORT"]
+    assert development.compose("port", "db", "5432").strip() == f"127.0.0.1:{db_port}"
     assert development.compose("port", "api", "5678").startswith("127.0.0.1:")
 
 
-def test_the_debugger_listens(development: Stack) -> None:
+def test_the_debugger_listens_on_its_published_port(development: Stack) -> None:
     host, port = development.compose("port", "api", "5678").strip().split(":")
     with socket.create_connection((host, int(port)), 10) as connection:
         connection.settimeout(10)
-        assert connection.recv(64).startswith(b"Content-Length:")  # the Debug Adapter Protocol's
+        # A message of the Debug Adapter Protocol starts with this header.
+        assert connection.recv(64).startswith(b"Content-Length:")
 
 
-def test_an_edit_shows_in_the_next_answers(development: Stack) -> None:
-    health = development.folder / "src/fastapi_k8s/health.py"
-    health.write_text(health.read_text().replace('{"status": "ok"}', '{"status": "edited"}'))
+def test_a_source_edit_changes_the_responses(development: Stack) -> None:
+    source = development.folder / "src/fastapi_k8s/health.py"
+    source.write_text(source.read_text().replace('{"status": "ok"}', '{"status": "edited"}'))
 
-    def edited() -> bool:
+    def is_edited() -> bool:
         try:
             return "edited" in development.client.get("/health").text
         except httpx.TransportError:
             return False
 
-    wait_until(edited, 15, "the edit's effect")
+    wait_until(is_edited, 15, "the edited response")
 
 
-def test_the_source_is_read_only_the_environment_the_image_s_and_the_user_unprivileged(
+def test_in_development_the_source_is_read_only_and_the_user_is_unprivileged(
     development: Stack,
 ) -> None:
     program = (
         "import os, sys, fastapi_k8s as package; "
         "print(os.getuid(), os.access(package.__path__[0], os.W_OK), sys.prefix)"
     )
-    told = development.compose("exec", "-T", "api", "python", "-c", program)
-    assert told.split() == ["10001", "False", "/app/.venv"]
+    printed = development.compose("exec", "-T", "api", "python", "-c", program)
+    user_id, source_is_writable, environment = printed.split()
+    assert user_id == "10001"
+    assert source_is_writable == "False"
+    assert environment == "/app/.venv"
 
 
 def test_the_development_image_is_smaller_than_450_mb(development: Stack) -> None:
-    name = f"{development.environment['COMPOSE_PROJECT_NAME']}-development"
-    assert int(output(["docker", "image", "inspect", "--format", "{{.Size}}", name])) < 450e6
+    image = f"{development.environment['COMPOSE_PROJECT_NAME']}-development"
+    size_bytes = int(run_command(["docker", "image", "inspect", "--format", "{{.Size}}", image]))
+    assert size_bytes < 450e6
 
 
-def test_make_reaches_the_database_and_the_migrations(development: Stack) -> None:
-    asked = development.make("compose-psql", stdin="SELECT version_num FROM alembic_version;\n")
-    newest = max((development.folder / "src/fastapi_k8s/migrations/versions").glob("0*.py"))
-    assert newest.name[:4] in asked
+def test_make_opens_psql_and_runs_migrations_in_the_stack(development: Stack) -> None:
+    statement = "SELECT version_num FROM alembic_version;\n"
+    versions = development.folder / "src/fastapi_k8s/migrations/versions"
+    newest_file = max(versions.glob("0*.py"))
+    assert newest_file.name[:4] in development.make("compose-psql", stdin=statement)
     assert '"message"' in development.make("compose-migrate")
 
 
-def test_a_second_checkout_runs_beside_the_first(
+def test_two_checkouts_can_run_at_the_same_time_with_separate_data(
     development: Stack, docker: DockerClient, tmp_path: Path
 ) -> None:
-    with stack(copy_checkout(tmp_path)) as second:
+    with create_stack(copy_checkout(tmp_path)) as second:
         second.compose("up", "--wait")
-        second.sql("CREATE TABLE second ()")
-        assert "second" not in development.sql("\\dt")
-        assert answers(second.client)
-        assert answers(development.client)
+        second.psql("CREATE TABLE second ()")
+        assert "second" not in development.psql("\\dt")
+        assert returns_200(second.client)
+        assert returns_200(development.client)

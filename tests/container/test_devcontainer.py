@@ -1,4 +1,4 @@
-"""The dev container, as its user: what devcontainer.json says, run by Docker Compose alone."""
+"""The dev container, started by Docker Compose as devcontainer.json configures it."""
 
 import json
 from collections.abc import Iterator
@@ -7,58 +7,65 @@ from typing import Any
 import pytest
 from python_on_whales import DockerClient
 
-from tests.checkout import PROJECT, copy_checkout, output
-from tests.container.test_compose import Stack, stack
+from tests.checkout import PROJECT, copy_checkout, run_command
+from tests.container.test_compose import Stack, create_stack
 from tools.dev.servers import wait_until
 
-GIVEN: dict[str, Any] = json.loads((PROJECT / ".devcontainer/devcontainer.json").read_text())
+DEVCONTAINER: dict[str, Any] = json.loads((PROJECT / ".devcontainer/devcontainer.json").read_text())
 [ATTACH, _] = json.loads((PROJECT / ".vscode/launch.json").read_text())["configurations"]
 
 
 @pytest.fixture(scope="module")
-def opened(docker: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The stack with the workspace, in which the command for a new container has run."""
+def workspace(docker: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The stack with the workspace, after the command for new containers has run."""
     folder = copy_checkout(tmp_path_factory.mktemp("devcontainer"))
-    # An editor gives the container's user the number of the host's, to whom the folder belongs.
-    output(["chmod", "--recursive", "a+rwX", str(folder)])
-    files = [folder / ".devcontainer" / name for name in GIVEN["dockerComposeFile"]]
-    with stack(folder, COMPOSE_FILE=":".join(str(file.resolve()) for file in files)) as given:
-        given.compose("up", "--build", "--wait")
-        work(given, GIVEN["postCreateCommand"])
-        yield given
+    # An editor gives the container's user the id of the user who owns the folder. Compose does not.
+    run_command(["chmod", "--recursive", "a+rwX", str(folder)])
+    files = [folder / ".devcontainer" / name for name in DEVCONTAINER["dockerComposeFile"]]
+    compose_file = ":".join(str(file.resolve()) for file in files)
+    with create_stack(folder, COMPOSE_FILE=compose_file) as stack:
+        stack.compose("up", "--build", "--wait")
+        run_in_workspace(stack, DEVCONTAINER["postCreateCommand"])
+        yield stack
 
 
-def work(opened: Stack, command: str) -> str:
-    """What a command prints in the workspace."""
-    where = ("--user", GIVEN["remoteUser"], "--workdir", GIVEN["workspaceFolder"])
-    return opened.compose("exec", "-T", *where, GIVEN["service"], "sh", "-c", command)
+def run_in_workspace(stack: Stack, command: str) -> str:
+    """Run a shell command in the workspace as its user, and return the output."""
+    options = ("--user", DEVCONTAINER["remoteUser"], "--workdir", DEVCONTAINER["workspaceFolder"])
+    return stack.compose("exec", "-T", *options, DEVCONTAINER["service"], "sh", "-c", command)
 
 
-def test_the_forwarded_port_is_the_service_s(opened: Stack) -> None:
-    [address] = GIVEN["forwardPorts"]
-    assert '"status":"ready"' in work(opened, f"curl --silent http://{address}/ready")
+def test_the_forwarded_port_is_the_port_of_the_api(workspace: Stack) -> None:
+    [address] = DEVCONTAINER["forwardPorts"]
+    assert '"status":"ready"' in run_in_workspace(
+        workspace, f"curl --silent http://{address}/ready"
+    )
 
 
-def test_the_debugger_listens_where_the_editor_attaches(opened: Stack) -> None:
+def test_the_debugger_listens_where_the_editor_attaches(workspace: Stack) -> None:
     address = (ATTACH["connect"]["host"], ATTACH["connect"]["port"])
     program = f"import socket; print(socket.create_connection({address}, 10).recv(64).decode())"
-    assert work(opened, f'python -c "{program}"').startswith("Content-Length:")
+    printed = run_in_workspace(workspace, f'python -c "{program}"')
+    assert printed.startswith("Content-Length:")
 
 
-def test_an_edit_in_the_workspace_shows_in_the_next_answers(opened: Stack) -> None:
+def test_an_edit_in_the_workspace_changes_the_responses(workspace: Stack) -> None:
     path = "src/fastapi_k8s/health.py"
-    work(opened, f"""sed --in-place 's/"status": "ok"}}/"status": "edited"}}/' {path}""")
-    assert '"edited"' in (opened.folder / path).read_text()
-    ask = "curl --silent http://api:8000/health || true"  # nobody answers while it starts again
-    wait_until(lambda: "edited" in work(opened, ask), 15, "the edit's effect")
+    edit = f"""sed --in-place 's/"status": "ok"}}/"status": "edited"}}/' {path}"""
+    run_in_workspace(workspace, edit)
+    assert '"edited"' in (workspace.folder / path).read_text()
+    # The request fails while the application restarts.
+    request = "curl --silent http://api:8000/health || true"
+    wait_until(lambda: "edited" in run_in_workspace(workspace, request), 15, "the edited response")
 
 
 @pytest.mark.parametrize(
-    ("target", "part"), [("test-unit", "test_settings"), ("test-integration", "test_idempotency")]
+    ("target", "module"), [("test-unit", "test_settings"), ("test-integration", "test_idempotency")]
 )
-def test_the_tests_run_and_leave_the_host_s_environment_alone(
-    opened: Stack, target: str, part: str
+def test_tests_run_in_the_workspace_without_changing_the_environment_of_the_host(
+    workspace: Stack, target: str, module: str
 ) -> None:
-    """A part of each; the integration tests start PostgreSQL, which refuses root."""
-    assert " passed" in work(opened, f"PYTEST_ADDOPTS='-k {part}' make {target}")
-    assert not (opened.folder / ".venv").exists()
+    """One module of each target. PostgreSQL, which the integration tests start, refuses root."""
+    printed = run_in_workspace(workspace, f"PYTEST_ADDOPTS='-k {module}' make {target}")
+    assert " passed" in printed
+    assert not (workspace.folder / ".venv").exists()

@@ -19,7 +19,7 @@ from python_on_whales import Container, DockerClient
 
 from fastapi_k8s import NAME
 from tests.checkout import PROJECT, copy_checkout, get_docker_environment, run_command
-from tests.container.conftest import settings
+from tests.container.conftest import application_environment
 from tests.template.pages import read_blocks
 from tools.dev.servers import free_port, wait_until
 
@@ -189,7 +189,9 @@ def test_the_commands_of_the_dockerfile_page_work_with_the_files_and_database_th
     address_format = "--format={{.NetworkSettings.Networks.bridge.IPAddress}}"
     address = run_command(["docker", "inspect", address_format, postgres.id]).strip()
     (terminal.folder / "sec").mkdir()
-    (terminal.folder / "sec" / "database_url").write_text(settings(address)["DATABASE_URL"])
+    (terminal.folder / "sec" / "database_url").write_text(
+        application_environment(address)["DATABASE_URL"]
+    )
     for name in (".netrc", "ca-certificates.crt", "own.pem"):
         (terminal.folder / name).write_text(f"{name}\n")
     terminal.follow("docs/dockerfile.md")

@@ -1,29 +1,29 @@
-"""SIGTERM under load, on the image as it ships."""
+"""Graceful shutdown of the production image under load."""
 
 import asyncio
 
 import pytest
 
-from tests.container.conftest import Serve
+from tests.container.conftest import RunApplication
 from tools.benchmarks.load_generator import steady_load
 
-DRAIN = 1.0
+DRAIN_SECONDS = 1.0
 ROUNDS = 10
 
 
 @pytest.mark.usefixtures("image")
-async def test_sigterm_under_load_loses_none_of_the_requests_sent_before_the_drain_ends(
-    serve: Serve,
+async def test_sigterm_under_load_loses_no_request_that_is_sent_before_the_drain_ends(
+    run_application: RunApplication,
 ) -> None:
-    """On new connections and on those kept alive, in ten rounds; and the exit code is 0."""
+    """Half of the clients keep their connections alive, half open one for each request."""
     for _ in range(ROUNDS):
-        with serve({"DRAIN_SECONDS": str(DRAIN)}) as service:
-            url = str(service.client.base_url.join("/version"))
+        with run_application({"DRAIN_SECONDS": str(DRAIN_SECONDS)}) as application:
+            url = str(application.client.base_url.join("/version"))
             async with steady_load(url, clients=8, pause=0.01) as load:
                 await asyncio.sleep(0.5)
-                stopping = asyncio.create_task(asyncio.to_thread(service.container.stop, 40))
-                await asyncio.sleep(DRAIN)
-            await stopping
+                stop = asyncio.create_task(asyncio.to_thread(application.container.stop, 40))
+                await asyncio.sleep(DRAIN_SECONDS)
+            await stop
             assert load.failures == []
-            assert service.container.state.exit_code == 0
+            assert application.container.state.exit_code == 0
             assert load.sent > 100

@@ -1,4 +1,4 @@
-"""What is in the image, what is not, and that its build says no to what cannot run."""
+"""The files and the configuration of the production image, and how its build behaves."""
 
 import base64
 import csv
@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,42 +15,77 @@ import pytest
 from python_on_whales import DockerClient
 
 from fastapi_k8s import NAME
-from tests.checkout import output
-from tests.container.conftest import LABELS, RUN, Alone, Serve
+from tests.checkout import run_command
+from tests.container.conftest import LABELS, SESSION_NAME, BuildLock, RunApplication
 
-SITE = "app/.venv/lib/python3.14/site-packages"
+SITE_PACKAGES = "app/.venv/lib/python3.14/site-packages"
+
+FIND_WRITABLE_PATHS = """
+import os
+for folder, _, files in os.walk("/"):
+    if folder.startswith(("/proc", "/sys", "/dev", "/tmp")):
+        continue
+    for path in [folder, *[os.path.join(folder, name) for name in files]]:
+        if not os.path.islink(path) and os.access(path, os.W_OK):
+            print(path)
+"""
+
+FIND_WRITABLE_FOLDERS = """
+for folder in "/ /app /etc /usr /var /app/.venv /tmp /dev/shm".split():
+    try:
+        open(folder + "/new", "w")
+        print(folder)
+    except OSError:
+        pass
+"""
 
 
 @pytest.fixture(scope="module")
-def root(docker: DockerClient, image: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The image's files, unpacked."""
-    return unpack(docker, image, tmp_path_factory.mktemp("root"))
+def archive(docker: DockerClient, image: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The image's files as a tar archive."""
+    path = tmp_path_factory.mktemp("archive") / "root.tar"
+    export_image(docker, image, path)
+    return path
 
 
-def unpack(docker: DockerClient, image: str, folder: Path) -> Path:
-    """Unpack an image's files below `folder`."""
+@pytest.fixture(scope="module")
+def root(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the image's files."""
+    folder = tmp_path_factory.mktemp("root")
+    extract(archive, folder)
+    return folder
+
+
+def export_image(docker: DockerClient, image: str, archive: Path) -> None:
+    """Write an image's files to a tar archive."""
     container = docker.container.create(image, labels=LABELS)
-    folder.mkdir(exist_ok=True)
-    archive = folder.parent / f"{folder.name}.tar"
     docker.container.export(container, archive)
     container.remove()
-    output(["tar", "--extract", f"--directory={folder}", f"--file={archive}"])
-    output(["chmod", "--recursive", "u+w", str(folder)])  # or nobody but root could remove it
-    archive.unlink()
-    return folder
+
+
+def extract(archive: Path, folder: Path) -> None:
+    """Extract a tar archive into a folder."""
+    run_command(["tar", "--extract", f"--directory={folder}", f"--file={archive}"])
+    # Otherwise only root could remove the folder.
+    run_command(["chmod", "--recursive", "u+w", str(folder)])
 
 
 @pytest.fixture(scope="module")
 def config(docker: DockerClient, image: str) -> dict[str, Any]:
-    """The image's configuration, as a registry keeps it."""
-    found: dict[str, Any] = json.loads(output(["docker", "image", "inspect", image]))[0]["Config"]
-    return found
+    """The image's configuration."""
+    [image_data] = json.loads(run_command(["docker", "image", "inspect", image]))
+    config: dict[str, Any] = image_data["Config"]
+    return config
 
 
-def test_the_labels_tell_what_the_image_is(config: dict[str, Any]) -> None:
+def test_the_labels_describe_the_image(config: dict[str, Any]) -> None:
     prefix = "org.opencontainers.image."
-    labels = config["Labels"]
-    assert {name.removeprefix(prefix): labels[name] for name in labels if prefix in name} == {
+    labels = {
+        name.removeprefix(prefix): value
+        for name, value in config["Labels"].items()
+        if name.startswith(prefix)
+    }
+    assert labels == {
         "title": NAME,
         "description": "A small FastAPI service on PostgreSQL and Redis",
         "version": "1.2.3",
@@ -62,157 +96,147 @@ def test_the_labels_tell_what_the_image_is(config: dict[str, Any]) -> None:
     }
 
 
-def test_gunicorn_is_the_program_without_a_shell_and_sigterm_stops_it(
+def test_the_command_is_gunicorn_without_a_shell_and_the_stop_signal_is_sigterm(
     config: dict[str, Any],
 ) -> None:
     assert config["Cmd"] == ["gunicorn", "-c", "python:fastapi_k8s.server"]
     assert config.get("Entrypoint") is None
-    assert config.get("StopSignal") is None
+    assert config.get("StopSignal") is None  # Docker's default is SIGTERM.
 
 
-def test_the_service_is_an_unprivileged_process_on_a_read_only_root(serve: Serve) -> None:
-    with serve() as service:
-        status = dict(
-            line.split(":\t")
-            for line in service.python("print(open('/proc/1/status').read())").splitlines()
-            if ":\t" in line
-        )
-        assert (status["Uid"], status["Gid"]) == ("\t".join(["10001"] * 4),) * 2
-        none = "0" * 16
-        assert {status[name] for name in ("CapEff", "CapPrm", "CapBnd", "CapInh")} == {none}
-        assert status["NoNewPrivs"] == "1"
-        written = service.python(
-            "import os\n"
-            "for folder in '/ /app /etc /usr /var /app/.venv /tmp /dev/shm'.split():\n"
-            "    try: open(folder + '/new', 'w'); print(folder)\n"
-            "    except OSError: pass"
-        )
-        assert written.split() == ["/tmp", "/dev/shm"]
-
-
-def test_the_user_can_write_nothing_even_without_the_read_only_root(
-    serve: Serve,
+def test_the_process_is_unprivileged_and_its_root_is_read_only(
+    run_application: RunApplication,
 ) -> None:
-    find = (
-        "import os\n"
-        "for folder, _, files in os.walk('/'):\n"
-        "    if folder.startswith(('/proc', '/sys', '/dev', '/tmp')): continue\n"
-        "    for path in [folder, *[os.path.join(folder, name) for name in files]]:\n"
-        "        if not os.path.islink(path) and os.access(path, os.W_OK): print(path)"
-    )
-    with serve(read_only=False, tmpfs=[]) as service:
-        assert service.python(find) == ""
+    with run_application() as application:
+        lines = application.run_python("print(open('/proc/1/status').read())").splitlines()
+        status = dict(line.split(":\t") for line in lines if ":\t" in line)
+        assert status["Uid"].split() == ["10001"] * 4
+        assert status["Gid"].split() == ["10001"] * 4
+        for capabilities in ("CapEff", "CapPrm", "CapBnd", "CapInh"):
+            assert int(status[capabilities], base=16) == 0
+        assert status["NoNewPrivs"] == "1"
+        writable = application.run_python(FIND_WRITABLE_FOLDERS)
+        assert writable.split() == ["/tmp", "/dev/shm"]
 
 
-def test_every_file_belongs_to_root(docker: DockerClient, image: str, tmp_path: Path) -> None:
-    container = docker.container.create(image, labels=LABELS)
-    docker.container.export(container, tmp_path / "root.tar")
-    with tarfile.open(tmp_path / "root.tar") as tar:
+def test_the_user_can_write_no_file_even_without_a_read_only_root(
+    run_application: RunApplication,
+) -> None:
+    with run_application(read_only=False, tmpfs=[]) as application:
+        assert application.run_python(FIND_WRITABLE_PATHS) == ""
+
+
+def test_every_file_belongs_to_root(archive: Path) -> None:
+    with tarfile.open(archive) as tar:
         owners = {(member.uid, member.gid) for member in tar}
     assert owners == {(0, 0)}
 
 
-def test_there_is_no_shell_no_tool_no_test_and_no_source_tree(root: Path) -> None:
-    programs = {path.name for path in root.glob("**/bin/*")} | {
-        path.name for path in root.glob("**/sbin/*")
-    }
-    unwanted = {"sh", "bash", "busybox", "uv", "uvx", "pip", "pip3", "gcc", "cc", "ld", "strip"}
-    assert programs & (unwanted | {"curl", "wget", "apt", "apt-get", "dpkg", "git", "tar"}) == set()
-    packages = {path.name for path in (root / SITE).iterdir()}
+def test_the_image_has_no_shell_no_tools_no_tests_and_no_source_tree(root: Path) -> None:
+    programs = {path.name for pattern in ("**/bin/*", "**/sbin/*") for path in root.glob(pattern)}
+    shells = {"sh", "bash", "busybox"}
+    build_tools = {"uv", "uvx", "pip", "pip3", "gcc", "cc", "ld", "strip", "git"}
+    system_tools = {"curl", "wget", "apt", "apt-get", "dpkg", "tar"}
+    assert programs & (shells | build_tools | system_tools) == set()
+    packages = {path.name for path in (root / SITE_PACKAGES).iterdir()}
     assert packages & {"pip", "pytest", "mypy", "debugpy", "httpx", "setuptools"} == set()
     assert {path.name for path in (root / "app").iterdir()} == {".venv", "healthcheck.py"}
-    assert list(root.rglob("uv.lock")) + list(root.rglob(".git")) == []
+    assert list(root.rglob("uv.lock")) == []
+    assert list(root.rglob(".git")) == []
 
 
-def test_the_interpreter_comes_with_its_bytecode(root: Path) -> None:
-    for folder in (root / "usr/local/lib/python3.14", root / SITE / "fastapi_k8s"):
-        sources = folder.glob("*.py")
+def test_the_standard_library_and_the_application_are_compiled(root: Path) -> None:
+    for folder in (root / "usr/local/lib/python3.14", root / SITE_PACKAGES / "fastapi_k8s"):
+        sources = {path.stem for path in folder.glob("*.py")}
         compiled = {path.name.partition(".")[0] for path in folder.glob("__pycache__/*.pyc")}
-        assert {path.stem for path in sources} <= compiled
+        assert sources
+        assert sources <= compiled
 
 
-def test_the_python_packages_records_agree_with_their_files(root: Path) -> None:
-    records = list((root / SITE).glob("*.dist-info/RECORD"))
+def test_the_records_of_the_python_packages_match_their_files(root: Path) -> None:
+    records = list((root / SITE_PACKAGES).glob("*.dist-info/RECORD"))
     assert len(records) > 20
     for record in records:
-        for name, hashed, size in csv.reader(record.read_text().splitlines()):
-            if hashed:
-                content = (root / SITE / name).read_bytes()
+        for name, recorded_hash, size in csv.reader(record.read_text().splitlines()):
+            if recorded_hash:
+                content = (root / SITE_PACKAGES / name).read_bytes()
                 digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=")
-                assert (hashed, size) == (f"sha256={digest.decode()}", str(len(content))), name
+                assert recorded_hash == f"sha256={digest.decode()}", name
+                assert size == str(len(content)), name
 
 
-def test_the_debian_packages_records_agree_with_their_files(root: Path) -> None:
-    """A scanner sees every shared library that the base brought, under its package's name."""
+def test_the_records_of_the_debian_packages_match_their_files(root: Path) -> None:
+    """A scanner can assign every shared library of the system to a package."""
     records = root / "var/lib/dpkg/status.d"
-    listed = set()
+    recorded_files = set()
     for sums in records.glob("*.md5sums"):
-        status = (records / sums.name.removesuffix(".md5sums")).read_text()
-        assert f"Package: {sums.name.removesuffix('.md5sums')}\n" in status
+        package = sums.name.removesuffix(".md5sums")
+        status = (records / package).read_text()
+        assert f"Package: {package}\n" in status
         assert "\nVersion: " in status
         for line in sums.read_text().splitlines():
             digest, name = line.split("  ")
             assert hashlib.md5((root / name).read_bytes()).hexdigest() == digest
-            listed.add(str((root / name).resolve().relative_to(root.resolve())))
-    brought = {
-        str(path.resolve().relative_to(root.resolve()))
-        for path in root.glob("usr/lib/**/*.so*")
-        if path.is_file()
-    }
-    assert len(brought) > 5
-    assert brought - listed == set()
+            recorded_files.add((root / name).resolve())
+    system_libraries = {path.resolve() for path in root.glob("usr/lib/**/*.so*") if path.is_file()}
+    assert len(system_libraries) > 5
+    assert system_libraries <= recorded_files
     assert "ID=debian" in (root / "etc/os-release").read_text()
 
 
-def test_two_clean_builds_give_the_same_files(
-    docker: DockerClient, checkout: Path, root: Path, tmp_path: Path, alone: Alone
+def test_two_builds_without_a_cache_produce_the_same_files(
+    docker: DockerClient, checkout: Path, archive: Path, tmp_path: Path, build_lock: BuildLock
 ) -> None:
-    tag = f"{RUN}-again"
-    with alone():
+    tag = f"{SESSION_NAME}-again"
+    with build_lock():
         docker.build(checkout, cache=False, labels=LABELS, tags=tag, progress=False)
-    again = unpack(docker, tag, tmp_path / "again")
-    assert dict(contents(again)) == dict(contents(root))
+    export_image(docker, tag, tmp_path / "again.tar")
+    assert hash_files(tmp_path / "again.tar") == hash_files(archive)
 
 
-def contents(root: Path) -> Iterator[tuple[PurePosixPath, str]]:
-    """Each file with a hash of its content, each link with where it points."""
-    for path in root.rglob("*"):
-        name = PurePosixPath(path.relative_to(root))
-        if path.is_symlink():
-            yield name, str(path.readlink())
-        elif path.is_file():
-            yield name, hashlib.sha256(path.read_bytes()).hexdigest()
+def hash_files(archive: Path) -> dict[PurePosixPath, str]:
+    """Return the hash of each file in a tar archive, and the target of each link."""
+    hashes = {}
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            name = PurePosixPath(member.name)
+            if member.issym() or member.islnk():
+                hashes[name] = member.linkname
+            elif member.isfile():
+                file = tar.extractfile(member)
+                assert file
+                hashes[name] = hashlib.sha256(file.read()).hexdigest()
+    return hashes
 
 
 @pytest.mark.usefixtures("image")
-def test_a_source_edit_is_in_the_next_image_without_the_dependency_step(
-    checkout: Path, tmp_path: Path, alone: Alone
+def test_a_build_after_an_edit_includes_it_and_reuses_the_dependencies(
+    checkout: Path, tmp_path: Path, build_lock: BuildLock
 ) -> None:
     edited = shutil.copytree(checkout, tmp_path / "edited")
     with (edited / "src/fastapi_k8s/health.py").open("a") as file:
         file.write(f"# {tmp_path}\n")
-    tag = f"{RUN}-edited"
-    with alone():
-        told = build(edited, "--progress=plain", f"--tag={tag}").stderr
-    show = f"print(open('/{SITE}/fastapi_k8s/health.py').read())"
-    assert str(tmp_path) in output(["docker", "run", "--rm", tag, "python", "-c", show])
-    steps = dict(
-        re.findall(
-            r"^(#\d+) \[(?:dependencies|build) .*(--no-(?:install|editable)[\w-]*)",
-            told,
-            re.MULTILINE,
-        )
-    )
-    cached = set(re.findall(r"^(#\d+) CACHED$", told, re.MULTILINE))
-    assert {option: step in cached for step, option in steps.items()} == {
+    tag = f"{SESSION_NAME}-edited"
+    with build_lock():
+        log = run_build(edited, "--progress=plain", f"--tag={tag}").stderr
+
+    print_source = f"print(open('/{SITE_PACKAGES}/fastapi_k8s/health.py').read())"
+    source = run_command(["docker", "run", "--rm", tag, "python", "-c", print_source])
+    assert str(tmp_path) in source
+
+    # A step is identified by an option that only its command has.
+    step_pattern = r"^(#\d+) \[(?:dependencies|build) .*(--no-(?:install|editable)[\w-]*)"
+    steps = re.findall(step_pattern, log, re.MULTILINE)
+    cached_steps = re.findall(r"^(#\d+) CACHED$", log, re.MULTILINE)
+    assert {option: step in cached_steps for step, option in steps} == {
         "--no-install-recommends": True,
         "--no-install-project": True,
         "--no-editable": False,
     }
 
 
-def build(context: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    """Build the production image from `context`, under no tag."""
+def run_build(context: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Build the production image, which may fail."""
     labels = [f"--label={name}={value}" for name, value in LABELS.items()]
     command = ["docker", "build", *labels, *flags, str(context)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -224,43 +248,47 @@ def build(context: Path, *flags: str) -> subprocess.CompletedProcess[str]:
         ("src/fastapi_k8s/main.py", "import curses", "No module named 'curses'"),
         ("pyproject.toml", "[project.optional-dependencies]\nx = ['rich']", "uv.lock"),
     ],
-    ids=["an import that the image cannot do", "a lock file out of date"],
+    ids=["an import of an excluded module", "an outdated lock file"],
 )
 @pytest.mark.usefixtures("image")
-def test_the_build_fails_on(
+def test_the_build_fails_because_of(
     checkout: Path, tmp_path: Path, file: str, line: str, message: str
 ) -> None:
     broken = shutil.copytree(checkout, tmp_path / "broken")
     with (broken / file).open("a") as opened:
         opened.write(f"{line}\n")
-    done = build(broken)
-    assert done.returncode != 0
-    assert message in done.stderr
+    process = run_build(broken)
+    assert process.returncode != 0
+    assert message in process.stderr
 
 
-def test_the_context_has_no_secret_no_history_and_no_tests(
+def test_the_build_context_excludes_secrets_history_and_tests(
     docker: DockerClient, checkout: Path, tmp_path: Path
 ) -> None:
     context = shutil.copytree(checkout, tmp_path / "context")
     for name in (".env", "src/.env", ".git/config", "src/fastapi_k8s/__pycache__/x.pyc", "id_rsa"):
         (context / name).parent.mkdir(parents=True, exist_ok=True)
         (context / name).write_text("secret")
-    everything = tmp_path / "Dockerfile"
-    everything.write_text("FROM scratch\nCOPY . /\n")
-    docker.build(context, file=everything, output={"type": "local", "dest": str(tmp_path / "sent")})
-    sent = {str(path.relative_to(tmp_path / "sent")) for path in (tmp_path / "sent").rglob("*")}
-    top = {name.split("/")[0] for name in sent}
-    assert top == {"pyproject.toml", "uv.lock", "README.md", "LICENSE", "tools", "src"}
-    assert [name for name in sent if ".env" in name or "__pycache__" in name] == []
-    assert {name for name in sent if name.startswith("tools/dev/")} == {"tools/dev/reload.py"}
+    dockerfile = tmp_path / "Dockerfile"
+    dockerfile.write_text("FROM scratch\nCOPY . /\n")
+    copied = tmp_path / "copied"
+    docker.build(context, file=dockerfile, output={"type": "local", "dest": str(copied)})
+
+    top_level = {path.name for path in copied.iterdir()}
+    assert top_level == {"pyproject.toml", "uv.lock", "README.md", "LICENSE", "tools", "src"}
+    names = [str(path.relative_to(copied)) for path in copied.rglob("*")]
+    assert [name for name in names if ".env" in name or "__pycache__" in name] == []
+    assert {path.name for path in (copied / "tools").iterdir()} == {"dev", "image"}
+    assert [path.name for path in (copied / "tools/dev").iterdir()] == ["reload.py"]
+    assert {path.suffix for path in (copied / "tools/image").iterdir()} == {".py"}
 
 
-def test_the_development_stage_serves_with_a_shell_a_debugger_and_the_same_user(
-    docker: DockerClient, checkout: Path, serve: Serve
+def test_the_development_stage_has_a_shell_a_debugger_and_the_same_user(
+    docker: DockerClient, checkout: Path, run_application: RunApplication
 ) -> None:
-    tag = f"{RUN}-development"
+    tag = f"{SESSION_NAME}-development"
     docker.build(checkout, target="development", labels=LABELS, tags=tag, progress=False)
-    with serve(tag=tag) as service:
-        program = "id -u && python -c 'import debugpy; print(debugpy.__version__)'"
-        told = service.container.execute(["sh", "-c", program])
-        assert str(told).startswith("10001\n1.")
+    with run_application(tag=tag) as application:
+        script = "id -u && python -c 'import debugpy; print(debugpy.__version__)'"
+        printed = application.container.execute(["sh", "-c", script])
+        assert str(printed).startswith("10001\n1.")

@@ -1,10 +1,10 @@
-"""How the container starts, stays healthy and ends."""
+"""How the container starts, reports its health, and stops."""
 
 import json
 import signal
 import subprocess
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from time import monotonic
 
@@ -12,32 +12,49 @@ import httpx
 import pytest
 from python_on_whales import Container, DockerClient
 
-from tests.container.conftest import LABELS, Serve, Service, answers, settings
+from tests.container.conftest import (
+    LABELS,
+    Application,
+    RunApplication,
+    application_environment,
+    returns_200,
+)
 from tools.dev.servers import wait_until
 
-WORKERS = "import pathlib; print(*pathlib.Path('/proc/1/task/1/children').read_text().split())"
+REFUSED_PASSWORD = (
+    "DATABASE_URL: Value error, has no password, or a password for development, in production"
+)
 
-REFUSED = "DATABASE_URL: Value error, has no password, or a password for development, in production"
-
-
-def health(container: Container) -> str | None:
-    """What Docker makes of the image's HEALTHCHECK."""
-    return container.state.health.status if container.state.health else None
-
-
-def send(service: Service, number: signal.Signals, process: int) -> None:
-    """Send a signal to a process, as the container numbers it."""
-    service.python(f"import os; os.kill({process}, {int(number)})")
+PRINT_WORKERS = """
+import pathlib
+print(pathlib.Path("/proc/1/task/1/children").read_text())
+"""
 
 
-def worker(service: Service) -> int:
-    """The one worker's process."""
-    return int(service.python(WORKERS))
+def get_health(container: Container) -> str | None:
+    """Return the result of the image's `HEALTHCHECK`: starting, healthy or unhealthy."""
+    health = container.state.health
+    return health.status if health else None
+
+
+def wait_for_health(container: Container, status: str) -> None:
+    """Wait until the image's `HEALTHCHECK` has this result."""
+    wait_until(lambda: get_health(container) == status, 30, f"the container to be {status}")
+
+
+def get_workers(application: Application) -> list[int]:
+    """Return the process ids of Gunicorn's workers, inside the container."""
+    return [int(pid) for pid in application.run_python(PRINT_WORKERS).split()]
+
+
+def send_signal(application: Application, number: signal.Signals, pid: int) -> None:
+    """Send a signal to a process of the container."""
+    application.run_python(f"import os; os.kill({pid}, {int(number)})")
 
 
 @contextmanager
-def locked_items(postgres: Container) -> Iterator[None]:  # example
-    """Let every request for items wait until the block ends."""
+def lock_items_table(postgres: Container) -> Iterator[None]:  # example
+    """Hold a lock on the table, so that every request for items waits until the block ends."""
     command = ["docker", "exec", "-i", postgres.id, "psql", "-U", "app", "-q"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -51,130 +68,132 @@ def locked_items(postgres: Container) -> Iterator[None]:  # example
         psql.stdin.write("ROLLBACK;\n")
 
 
-def waiting(postgres: Container) -> bool:  # example
-    """Whether a statement waits for a lock."""
+def has_waiting_statement(postgres: Container) -> bool:  # example
+    """Return whether exactly one statement waits for a lock."""
     count = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     return postgres.execute(["psql", "-U", "app", "-Atc", count]) == "1"
 
 
-def test_the_container_turns_healthy(serve: Serve) -> None:
-    with serve() as service:
-        wait_until(lambda: health(service.container) == "healthy", 30, "health")
-
-
-def test_the_container_turns_unhealthy_while_the_worker_hangs_and_healthy_again(
-    serve: Serve,
+def test_the_container_is_unhealthy_while_its_worker_hangs(
+    run_application: RunApplication,
 ) -> None:
-    with serve(health_interval=1, health_retries=1) as service:
-        wait_until(lambda: health(service.container) == "healthy", 30, "health")
-        hanging = worker(service)
-        send(service, signal.SIGSTOP, hanging)
-        wait_until(lambda: health(service.container) == "unhealthy", 30, "its loss")
-        send(service, signal.SIGCONT, hanging)
-        wait_until(lambda: health(service.container) == "healthy", 30, "its return")
+    with run_application(health_interval=1, health_retries=1) as application:
+        wait_for_health(application.container, "healthy")
+        [worker] = get_workers(application)
+        send_signal(application, signal.SIGSTOP, worker)
+        wait_for_health(application.container, "unhealthy")
+        send_signal(application, signal.SIGCONT, worker)
+        wait_for_health(application.container, "healthy")
 
 
-@pytest.mark.parametrize("port", ["1", "8000"], ids=["no answer", "answer is not 200"])
-def test_the_check_fails_on(docker: DockerClient, image: str, port: str) -> None:
-    """Nobody listens on port 1; on 8000 a server answers 404."""
+def test_the_container_is_healthy_with_the_intervals_of_the_image(
+    run_application: RunApplication,
+) -> None:
+    with run_application() as application:
+        wait_for_health(application.container, "healthy")
+
+
+@pytest.mark.parametrize(
+    ("port", "message"),
+    [
+        ("1", "GET /health failed: [Errno 111] Connection refused\n"),
+        ("8000", "GET /health returned status 404\n"),
+    ],
+    ids=["a refused connection", "a status other than 200"],
+)
+def test_the_health_check_fails_because_of(
+    docker: DockerClient, image: str, port: str, message: str
+) -> None:
+    """Python's file server listens on port 8000 and has no file `health`."""
     container = docker.run(
         image, ["python", "-m", "http.server", "8000"], detach=True, labels=LABELS, workdir="/tmp"
     )
     check = ["docker", "exec", "--env", f"PORT={port}", container.id]
     check += ["python", "-IS", "/app/healthcheck.py"]
-    told = {
-        "1": "GET /health failed: [Errno 111] Connection refused\n",
-        "8000": "GET /health returned status 404\n",
-    }[port]
 
-    def fails_as_told() -> bool:
-        done = subprocess.run(check, capture_output=True, text=True, check=False)
-        return (done.returncode, done.stderr) == (1, told)
+    def fails_with_the_message() -> bool:
+        process = subprocess.run(check, capture_output=True, text=True, check=False)
+        return (process.returncode, process.stderr) == (1, message)
 
-    wait_until(fails_as_told, 30, "the check's failure")
-    container.remove(force=True)
+    try:
+        wait_until(fails_with_the_message, 30, "the failure of the health check")
+    finally:
+        container.remove(force=True)
 
 
-def test_sigterm_lets_the_request_in_flight_finish_and_ends_with_0(  # example
-    serve: Serve, postgres: Container, redis: Container
+def test_on_sigterm_a_request_in_flight_finishes_and_the_exit_code_is_0(  # example
+    run_application: RunApplication, postgres: Container, redis: Container
 ) -> None:
-    with (
-        serve({"DATABASE_STATEMENT_TIMEOUT": "30"}) as service,
-        ThreadPoolExecutor(2) as threads,
-    ):
-        stopping: Future[None]
-        with locked_items(postgres):
-            answer = threads.submit(service.client.get, "/items")
-            wait_until(lambda: waiting(postgres), 30, "the request's wait for the lock")
-            began = monotonic()
-            stopping = threads.submit(service.container.stop, 60)
-            wait_until(lambda: not answers_anew(service), 30, "the end of new connections")
-            assert not answer.done()
-        assert answer.result().status_code == httpx.codes.OK
-        stopping.result()
-        assert service.container.state.exit_code == 0
-        assert monotonic() - began < 30
+    environment = {"DATABASE_STATEMENT_TIMEOUT": "30"}
+    with run_application(environment) as application, ThreadPoolExecutor(2) as threads:
+        with lock_items_table(postgres):
+            response = threads.submit(application.client.get, "/items")
+            wait_until(lambda: has_waiting_statement(postgres), 30, "the request to wait")
+            stop_time = monotonic()
+            stop = threads.submit(application.container.stop, 60)
+            wait_until(lambda: not accepts_connections(application), 30, "the listener to close")
+            assert not response.done()
+        assert response.result().status_code == httpx.codes.OK
+        stop.result()
+        assert application.container.state.exit_code == 0
+        assert monotonic() - stop_time < 30
 
 
-def answers_anew(service: Service) -> bool:  # example
-    """Whether the service answers on a connection of its own."""
-    with httpx.Client(base_url=service.client.base_url, timeout=5) as client:
-        return answers(client)
+def accepts_connections(application: Application) -> bool:  # example
+    """Return whether a request on a new connection gets a response."""
+    with httpx.Client(base_url=application.client.base_url, timeout=5) as client:
+        return returns_200(client)
 
 
-def test_a_killed_worker_is_replaced(serve: Serve, postgres: Container, redis: Container) -> None:
-    with serve() as service:
-        killed = worker(service)
-        send(service, signal.SIGKILL, killed)
-        wait_until(lambda: answers(service.client, "/ready"), 30, "the next worker's answer")
-        assert worker(service) != killed
-        assert service.container.state.running
+def test_a_killed_worker_is_replaced(
+    run_application: RunApplication, postgres: Container, redis: Container
+) -> None:
+    with run_application() as application:
+        [killed] = get_workers(application)
+        send_signal(application, signal.SIGKILL, killed)
+        wait_until(lambda: returns_200(application.client, "/ready"), 30, "the new worker")
+        assert get_workers(application) != [killed]
+        assert application.container.state.running
 
 
 @pytest.mark.parametrize(
-    ("wrong", "line"),
+    ("environment", "message"),
     [
         ({}, "DATABASE_URL: Field required"),
+        ({"DATABASE_URL": "postgresql://app:@db/app"}, REFUSED_PASSWORD),
+        ({"DATABASE_URL": "postgresql://app:development@db/app"}, REFUSED_PASSWORD),
         (
-            {"DATABASE_URL": "postgresql://app:@db/app"},
-            REFUSED,
-        ),
-        (
-            {"DATABASE_URL": "postgresql://app:development@db/app"},
-            REFUSED,
-        ),
-        (
-            {**settings(), "CACHE_TTL": "soon"},
+            {**application_environment(), "CACHE_TTL": "soon"},
             "CACHE_TTL: Input should be a valid integer, unable to parse string as an integer",
         ),
     ],
-    ids=["none", "an empty password", "a development password", "no number"],
+    ids=["a missing setting", "an empty password", "a development password", "not a number"],
 )
 @pytest.mark.parametrize("command", [[], ["fastapi-k8s", "migrate"]], ids=["serve", "migrate"])
-def test_wrong_settings_end_the_container_with_a_line_that_names_the_setting(
-    image: str, wrong: dict[str, str], line: str, command: list[str]
+def test_an_invalid_setting_ends_the_container_with_one_line_that_names_it(
+    image: str, environment: dict[str, str], message: str, command: list[str]
 ) -> None:
-    flags = [f"--env={name}={value}" for name, value in wrong.items()]
-    done = subprocess.run(
+    flags = [f"--env={name}={value}" for name, value in environment.items()]
+    process = subprocess.run(
         ["docker", "run", "--rm", *flags, image, *command],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode not in (0, 1)
-    assert [each.strip() for each in done.stderr.splitlines()] == [
+    assert process.returncode not in (0, 1)
+    assert [line.strip() for line in process.stderr.splitlines()] == [
         "fastapi-k8s: these settings are wrong:",
-        line,
+        message,
     ]
 
 
-def test_several_workers_share_the_port_and_the_metrics(
-    serve: Serve, postgres: Container, redis: Container
+def test_two_workers_share_the_port_and_the_metrics(
+    run_application: RunApplication, postgres: Container, redis: Container
 ) -> None:
-    with serve({"WEB_CONCURRENCY": "2"}) as service:
-        wait_until(lambda: len(service.python(WORKERS).split()) == 2, 30, "the second worker")
+    with run_application({"WEB_CONCURRENCY": "2"}) as application:
+        wait_until(lambda: len(get_workers(application)) == 2, 30, "the second worker")
         for _ in range(20):
-            service.client.get("/version")
-        lines = service.client.get("/metrics").text.splitlines()
-        counted = [line for line in lines if 'route="/version"' in line and "_count" in line]
-        assert json.loads(counted[0].split()[-1]) == 20
+            application.client.get("/version")
+        lines = application.client.get("/metrics").text.splitlines()
+        [count] = [line for line in lines if 'route="/version"' in line and "_count" in line]
+        assert json.loads(count.split()[-1]) == 20

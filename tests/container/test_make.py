@@ -1,4 +1,4 @@
-"""The make targets around the image, and what they say when something is missing."""
+"""The make targets for the image, and their messages when a requirement is missing."""
 
 import os
 import shutil
@@ -10,13 +10,31 @@ import httpx
 import pytest
 from python_on_whales import DockerClient
 
-from tests.checkout import PROJECT, copy_checkout, inherited, output
-from tests.container.conftest import LABELS, RUN, Service, answers
+from tests.checkout import PROJECT, copy_checkout, get_docker_environment, run_command
+from tests.container.conftest import LABELS, SESSION_NAME, Application, returns_200
 from tools.dev.servers import free_port, wait_until
 
-TARGETS = ["docker-build", "docker-run", "docker-shell", "docker-size", "docker-scan", "up"]
-TARGETS += ["docker-build-multiarch", "docker-publish", "docker-digests", "deploy", "restart"]
-TARGETS += ["compose-psql", "compose-migrate"]
+DOCKER_TARGETS = [
+    "compose-migrate",
+    "compose-psql",
+    "deploy",
+    "docker-build",
+    "docker-build-multiarch",
+    "docker-digests",
+    "docker-publish",
+    "docker-run",
+    "docker-scan",
+    "docker-shell",
+    "docker-size",
+    "restart",
+    "up",
+]
+
+INSPECT_APPLICATION = """
+tr '\\0' ' ' </proc/1/cmdline
+ls /proc/1/root/app
+python -c 'import urllib.request as u; print(u.urlopen("http://127.0.0.1:8000/health").status)'
+"""
 
 
 def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -24,7 +42,7 @@ def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
     return subprocess.run(
         ["make", *arguments],
         cwd=PROJECT,
-        env={**inherited(), **environment},
+        env={**get_docker_environment(), **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -32,139 +50,153 @@ def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 
 
 @pytest.fixture
-def tools(tmp_path: Path) -> str:
-    """A PATH with what a Makefile uses, but without Docker."""
+def path_without_docker(tmp_path: Path) -> str:
+    """A PATH that has the programs that the Makefile uses, except Docker."""
     for name in ("make", "sh", "sed", "awk", "git", "cut", "head", "cat", "uv"):
-        if found := shutil.which(name):
-            (tmp_path / name).symlink_to(found)
+        program = shutil.which(name)
+        if program:
+            (tmp_path / name).symlink_to(program)
     return str(tmp_path)
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_without_docker_every_target_says_where_to_get_it(target: str, tools: str) -> None:
-    done = make(target, PATH=tools)
-    assert done.returncode != 0
-    assert done.stderr.startswith("Docker is not installed: https://")
+@pytest.mark.parametrize("target", DOCKER_TARGETS)
+def test_without_docker_the_message_links_to_its_installation(
+    target: str, path_without_docker: str
+) -> None:
+    process = make(target, PATH=path_without_docker)
+    assert process.returncode != 0
+    assert process.stderr.startswith("Docker is not installed: https://")
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", DOCKER_TARGETS)
 @pytest.mark.usefixtures("docker")
-def test_with_the_engine_stopped_every_target_says_to_start_it(target: str) -> None:
-    done = make(target, DOCKER_HOST="unix:///nowhere.sock")
-    assert done.returncode != 0
-    assert done.stderr.startswith("Docker is not running")
+def test_without_a_running_engine_the_message_says_so(target: str) -> None:
+    process = make(target, DOCKER_HOST="unix:///nowhere.sock")
+    assert process.returncode != 0
+    assert process.stderr.startswith("Docker is not running")
 
 
 @pytest.mark.parametrize("target", ["docker-run", "docker-size", "docker-scan"])
 @pytest.mark.usefixtures("docker")
-def test_without_an_image_a_target_that_needs_one_says_how_to_build_it(target: str) -> None:
-    done = make(target, "IMAGE_NAME=never-built")
-    assert done.returncode != 0
-    assert done.stderr.startswith(
-        "There is no image never-built:latest yet. Build it first: make docker"
+def test_without_an_image_the_message_names_the_target_that_builds_it(target: str) -> None:
+    process = make(target, "IMAGE_NAME=never-built")
+    assert process.returncode != 0
+    assert process.stderr.startswith(
+        "There is no image never-built:latest yet. Build it first: make docker-build"
     )
 
 
 @pytest.fixture
-def built(image: str) -> str:
+def built_image(image: str) -> str:
     """The name of an image that `make docker-build` has built."""
-    name = f"{RUN}-built"
+    name = f"{SESSION_NAME}-built"
     assert make("docker-build", f"IMAGE_NAME={name}").returncode == 0
     return name
 
 
-def test_docker_build_tags_the_image_by_its_content_and_labels_it_with_its_commit(
-    docker: DockerClient, built: str
+def test_docker_build_adds_a_content_addressed_tag_and_labels(
+    docker: DockerClient, built_image: str
 ) -> None:
-    (found,) = {each.id for each in docker.image.list(built)}
-    tags = {tag for each in docker.image.list(built) for tag in each.repo_tags}
-    assert tags == {f"{built}:latest", f"{built}:{found.removeprefix('sha256:')[:12]}"}
-    labels = docker.image.inspect(f"{built}:latest").config.labels or {}
-    head = output(["git", "rev-parse", "HEAD"], cwd=PROJECT).strip()
-    told = labels["org.opencontainers.image.revision"]
-    assert told.removesuffix("-dirty") == head
+    [image_id] = {image.id for image in docker.image.list(built_image)}
+    short_id = image_id.removeprefix("sha256:")[:12]
+    image = docker.image.inspect(f"{built_image}:latest")
+    assert set(image.repo_tags) == {f"{built_image}:latest", f"{built_image}:{short_id}"}
+    labels = image.config.labels or {}
+    head = run_command(["git", "rev-parse", "HEAD"], cwd=PROJECT).strip()
+    revision = labels["org.opencontainers.image.revision"]
+    assert revision.removesuffix("-dirty") == head
     assert labels["org.opencontainers.image.version"] in (PROJECT / "pyproject.toml").read_text()
 
 
-def test_docker_size_prints_both_sizes(built: str) -> None:
-    lines = make("docker-size", f"IMAGE_NAME={built}").stdout.splitlines()
-    compressed, on_disk = (float(line.split()[-2]) for line in lines)
-    assert 10 < compressed < on_disk < 300
+def test_docker_size_prints_the_compressed_size_and_the_size_on_disk(built_image: str) -> None:
+    lines = make("docker-size", f"IMAGE_NAME={built_image}").stdout.splitlines()
+    compressed_mb, on_disk_mb = [float(line.split()[-2]) for line in lines]
+    assert 10 < compressed_mb < on_disk_mb < 300
 
 
-def test_docker_run_serves_the_image_and_ctrl_c_leaves_nothing(built: str, tmp_path: Path) -> None:
+def test_docker_run_serves_the_image_and_ctrl_c_removes_everything(
+    built_image: str, tmp_path: Path
+) -> None:
     copy_checkout(tmp_path)
-    compose = tmp_path / "docker-compose.yml"
-    compose.write_text(compose.read_text().replace("image: fastapi-k8s:", f"image: {built}:"))
+    compose_file = tmp_path / "docker-compose.yml"
+    text = compose_file.read_text()
+    compose_file.write_text(text.replace("image: fastapi-k8s:", f"image: {built_image}:"))
     port = free_port()
-    running = subprocess.Popen(
-        ["make", "docker-run", f"IMAGE_NAME={built}", f"PORT={port}"],
+    process = subprocess.Popen(
+        ["make", "docker-run", f"IMAGE_NAME={built_image}", f"PORT={port}"],
         cwd=tmp_path,
-        env=inherited(),
+        env=get_docker_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-            wait_until(lambda: answers(client, "/ready"), 60, "the service's readiness")
+            wait_until(lambda: returns_200(client, "/ready"), 60, "the application's readiness")
     finally:
-        os.killpg(running.pid, signal.SIGINT)
-        running.communicate(timeout=90)
-    label = f"label=com.docker.compose.project={built}-run"
-    for kind in ("container", "network", "volume"):
-        flags = ["--all"] if kind == "container" else []
-        assert output(["docker", kind, "ls", "--quiet", "--filter", label, *flags]) == ""
+        os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=90)
+    project = f"--filter=label=com.docker.compose.project={built_image}-run"
+    assert run_command(["docker", "container", "ls", "--quiet", "--all", project]) == ""
+    assert run_command(["docker", "network", "ls", "--quiet", project]) == ""
+    assert run_command(["docker", "volume", "ls", "--quiet", project]) == ""
 
 
-def test_docker_run_refuses_a_port_that_is_no_number_and_leaves_other_projects_alone(
-    docker: DockerClient, built: str
+@pytest.mark.parametrize(
+    ("port", "message"),
+    [("abc", "PORT must be a number, not 'abc'."), ("99999", "99999")],
+)
+def test_docker_run_with_an_invalid_port_does_not_remove_another_compose_project(
+    docker: DockerClient, built_image: str, port: str, message: str
 ) -> None:
-    """Compose falls back to the exported project when it cannot read a file."""
-    project = f"{RUN}-mine"
-    volume = docker.volume.create(
-        f"{project}_data", labels={"com.docker.compose.project": project, **LABELS}
-    )
+    """If Compose cannot read a file, `down` applies to the project of the caller's environment."""
+    project = f"{SESSION_NAME}-other"
+    labels = {"com.docker.compose.project": project, **LABELS}
+    volume = docker.volume.create(f"{project}_data", labels=labels)
     try:
-        done = make("docker-run", f"IMAGE_NAME={built}", "PORT=abc", COMPOSE_PROJECT_NAME=project)
-        assert done.returncode != 0
-        assert "PORT must be a number, not 'abc'." in done.stderr
-        done = make("docker-run", f"IMAGE_NAME={built}", "PORT=99999", COMPOSE_PROJECT_NAME=project)
-        assert done.returncode != 0
+        process = make(
+            "docker-run",
+            f"IMAGE_NAME={built_image}",
+            f"PORT={port}",
+            COMPOSE_PROJECT_NAME=project,
+        )
+        assert process.returncode != 0
+        assert message in process.stderr
         assert volume.exists()
     finally:
         volume.remove()
 
 
-def test_docker_run_takes_an_env_file_with_a_space_in_its_name(built: str, tmp_path: Path) -> None:
+def test_docker_run_accepts_an_env_file_with_a_space_in_its_name(
+    built_image: str, tmp_path: Path
+) -> None:
     (tmp_path / "my settings.env").write_text("DATABASE_URL=postgresql://app:@db/app\n")
-    done = make("docker-run", f"IMAGE_NAME={built}", f"ENV_FILE={tmp_path}/my settings.env")
-    assert done.returncode != 0
-    assert "DATABASE_URL: Value error, has no password" in done.stderr
+    env_file = f"ENV_FILE={tmp_path}/my settings.env"
+    process = make("docker-run", f"IMAGE_NAME={built_image}", env_file)
+    assert process.returncode != 0
+    assert "DATABASE_URL: Value error, has no password" in process.stderr
 
 
-def test_docker_shell_sees_the_process_the_port_and_the_files_of_the_service(
-    service: Service,
+def test_docker_shell_shares_processes_network_and_files_with_the_application(
+    application: Application,
 ) -> None:
-    ask = (
-        "tr '\\0' ' ' </proc/1/cmdline; ls /proc/1/root/app\n"
-        "python -c 'import urllib.request as u; print(u.urlopen(\"http://127.0.0.1:8000/health\").status)'\n"
-    )
-    told = output(
-        ["make", "docker-shell", f"CONTAINER={service.container.id}", f"IMAGE_NAME={RUN}"],
+    container = f"CONTAINER={application.container.id}"
+    printed = run_command(
+        ["make", "docker-shell", container, f"IMAGE_NAME={SESSION_NAME}"],
         cwd=PROJECT,
-        env=inherited(),
-        input=ask,
+        env=get_docker_environment(),
+        input=INSPECT_APPLICATION,
     )
-    assert "gunicorn -c python:fastapi_k8s.server" in told
-    assert "healthcheck.py" in told
-    assert told.endswith("200\n")
+    assert "gunicorn -c python:fastapi_k8s.server" in printed
+    assert "healthcheck.py" in printed
+    assert printed.endswith("200\n")
 
 
-def test_the_plain_engine_is_told_from_a_builder_of_several_architectures(
-    docker: DockerClient,
-) -> None:
-    """With a builder the target would build or push, for minutes: its refusal is what is seen."""
-    done = make("docker-publish", "PLATFORMS=linux/none")
-    assert done.returncode != 0
-    assert "docker buildx create" in done.stderr or "cannot build for linux/none" in done.stderr
+@pytest.mark.usefixtures("docker")
+def test_docker_publish_explains_which_builder_it_needs() -> None:
+    """No builder supports this platform. A supported one would be built for minutes."""
+    process = make("docker-publish", "PLATFORMS=linux/none")
+    assert process.returncode != 0
+    has_no_builder = "docker buildx create" in process.stderr
+    has_no_emulator = "cannot build for linux/none" in process.stderr
+    assert has_no_builder or has_no_emulator

@@ -1,4 +1,4 @@
-"""How an image gets into a node that is a container, as kind's, k3d's and Docker Desktop's are."""
+"""Loading an image into a node that is a container, as with kind, k3d and Docker Desktop."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from python_on_whales import Container, DockerClient
 
-from tests.container.conftest import LABELS, RUN, base_image, succeeds
+from tests.container.conftest import LABELS, SESSION_NAME, command_succeeds, python_base_image
 from tools.cluster import images
 from tools.cluster.image_loading import load_image
 from tools.cluster.kubectl import ClusterError, Kubectl
 from tools.dev.servers import wait_until
 
-NODE = f"{RUN}-control-plane"
-DOCKERFILE = f"""FROM {base_image()}
+NODE_NAME = f"{SESSION_NAME}-control-plane"
+DOCKERFILE = f"""FROM {python_base_image()}
 RUN apt-get update && apt-get install -y --no-install-recommends containerd
 CMD ["containerd"]
 """
@@ -21,50 +21,53 @@ CMD ["containerd"]
 
 @pytest.fixture
 def node(docker: DockerClient, image: str, tmp_path: Path) -> Iterator[Container]:
-    """A container with containerd, which knows nothing of the Docker engine's images."""
+    """A container that runs containerd, which does not have the images of the Docker engine."""
+    tag = f"{SESSION_NAME}-node"
     (tmp_path / "Dockerfile").write_text(DOCKERFILE)
-    docker.build(tmp_path, tags=f"{RUN}-node", labels=LABELS, progress=False)
+    docker.build(tmp_path, tags=tag, labels=LABELS, progress=False)
     container = docker.run(
-        f"{RUN}-node",
-        name=NODE,
+        tag,
+        name=NODE_NAME,
         detach=True,
         labels=LABELS,
         privileged=True,
         tmpfs=["/run", "/var/lib/containerd"],
     )
     try:
-        ready = ["ctr", "version"]
-        wait_until(lambda: succeeds(container, ready), 30, "containerd's start")
+        version = ["ctr", "version"]
+        wait_until(lambda: command_succeeds(container, version), 30, "containerd's start")
         yield container
     finally:
         container.remove(force=True, volumes=True)
 
 
 @pytest.fixture
-def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kubectl:
-    """A cluster of kind with that node, as kubectl would tell."""
-    found = {
-        "metadata": {"name": NODE, "labels": {}},
-        "spec": {"providerID": f"kind://docker/test/{NODE}"},
+def kubectl(monkeypatch: pytest.MonkeyPatch) -> Kubectl:
+    """A kubectl that reports a kind cluster with this node."""
+    node_object = {
+        "metadata": {"name": NODE_NAME, "labels": {}},
+        "spec": {"providerID": f"kind://docker/test/{NODE_NAME}"},
         "status": {"nodeInfo": {"containerRuntimeVersion": "containerd://2.1.1"}},
     }
-    monkeypatch.setattr(Kubectl, "get_all", lambda *_: [found])
+    monkeypatch.setattr(Kubectl, "get_all", lambda *_: [node_object])
     return Kubectl("kind-test", "any")
 
 
-def test_an_image_is_on_the_node_afterwards_under_a_digest_that_proves_it(
+def test_an_image_is_loaded_into_the_node_under_its_tag_and_a_known_digest(
     node: Container, kubectl: Kubectl, image: str
 ) -> None:
     tagged = images.tag_by_content(image)
     load_image(kubectl, tagged)
-    listed = str(node.execute(["ctr", "--namespace=k8s.io", "images", "list"]))
-    (line,) = (line for line in listed.splitlines() if line.startswith("docker.io/library/"))
-    name, _, digest, *_ = line.split()
+    table = str(node.execute(["ctr", "--namespace=k8s.io", "images", "list"]))
+    [row] = [line for line in table.splitlines() if line.startswith("docker.io/library/")]
+    name, _, digest, *_ = row.split()
     assert name == f"docker.io/library/{tagged}"
     assert digest in images.read_digests(tagged)
 
 
-def test_a_node_that_is_gone_is_an_error(node: Container, kubectl: Kubectl, image: str) -> None:
+def test_loading_into_a_missing_node_is_an_error(
+    node: Container, kubectl: Kubectl, image: str
+) -> None:
     node.remove(force=True)
     with pytest.raises(ClusterError, match="docker failed with exit code 1"):
         load_image(kubectl, image)

@@ -1,62 +1,68 @@
-"""PostgreSQL or Redis stops and comes back, and the service's container stays."""
+"""PostgreSQL or Redis stops and starts again while the application's container keeps running."""
 
 from uuid import uuid4
 
-from python_on_whales import DockerClient
+import httpx
+from python_on_whales import Container, DockerClient
 
 from tests.container.conftest import (
-    Serve,
-    answers,
+    RunApplication,
+    application_environment,
     migrate,
-    postgres_container,
-    redis_container,
-    settings,
+    returns_200,
+    run_postgres,
+    run_redis,
 )
 from tools.dev.servers import wait_until
 
 
-def test_without_postgresql_503_and_with_it_again_200_without_a_restart(
-    docker: DockerClient, image: str, network: str, serve: Serve
+def test_while_postgresql_is_down_responses_are_503_and_recovery_needs_no_restart(
+    docker: DockerClient, image: str, network: str, run_application: RunApplication
 ) -> None:
     name = f"postgres-{uuid4().hex[:8]}"
-    with postgres_container(docker, network, name) as postgres:
+    environment = application_environment(postgres=name, redis="none")
+    with run_postgres(docker, network, name) as postgres:
         migrate(docker, image, network, postgres=name)
-        with serve(settings(postgres=name, redis="none")) as service:
+        with run_application(environment) as application:
 
-            def all_are(status: int) -> bool:
+            def all_return(status: int) -> bool:
                 paths = [
                     "/ready",
                     "/items",  # example
                 ]
-                return all(service.client.get(path).status_code == status for path in paths)
+                responses = [application.client.get(path) for path in paths]
+                return {response.status_code for response in responses} == {status}
 
-            created = service.client.post("/items", json={"name": "Lamp"})  # example
-            started = service.container.state.started_at
+            created = application.client.post("/items", json={"name": "Lamp"})  # example
+            started_at = application.container.state.started_at
             postgres.stop(time=10)
-            wait_until(lambda: all_are(503), 10, "503")
-            assert answers(service.client, "/health")
+            wait_until(lambda: all_return(503), 10, "status 503")
+            assert returns_200(application.client, "/health")
             postgres.start()
-            wait_until(lambda: all_are(200), 60, "200")
-            assert answers(service.client, created.headers["Location"])  # example
-            assert service.container.state.started_at == started
+            wait_until(lambda: all_return(200), 60, "status 200")
+            assert returns_200(application.client, created.headers["Location"])  # example
+            assert application.container.state.started_at == started_at
 
 
-def test_without_redis_200_all_along(
-    docker: DockerClient, network: str, serve: Serve, postgres: object
+def test_while_redis_is_down_responses_are_still_200(
+    docker: DockerClient, network: str, run_application: RunApplication, postgres: Container
 ) -> None:
     name = f"redis-{uuid4().hex[:8]}"
-    with redis_container(docker, network, name) as redis, serve(settings(redis=name)) as service:
+    environment = application_environment(redis=name)
+    with run_redis(docker, network, name) as redis, run_application(environment) as application:
+        client = application.client
         path = "/ready"
-        path = service.client.post("/items", json={"name": "Lamp"}).headers["Location"]  # example
+        path = client.post("/items", json={"name": "Lamp"}).headers["Location"]  # example
 
-        def cache() -> str:
-            """The state of the cache, while the service answers and is ready."""
-            ready = service.client.get("/ready")
-            assert (service.client.get(path).status_code, ready.status_code) == (200, 200)
+        def get_cache_status() -> str:
+            """Return the status of the cache. Fails unless the application serves requests."""
+            ready = client.get("/ready")
+            assert ready.status_code == httpx.codes.OK
+            assert client.get(path).status_code == httpx.codes.OK
             return str(ready.json()["checks"]["cache"])
 
-        assert cache() == "ok"
+        assert get_cache_status() == "ok"
         redis.stop(time=1)
-        wait_until(lambda: cache() == "unreachable", 30, "the cache's absence")
+        wait_until(lambda: get_cache_status() == "unreachable", 30, "the cache to be unreachable")
         redis.start()
-        wait_until(lambda: cache() == "ok", 30, "the cache's return")
+        wait_until(lambda: get_cache_status() == "ok", 30, "the cache to be reachable again")

@@ -14,24 +14,29 @@ from python_on_whales import Container, DockerClient
 from fastapi_k8s import NAME
 from fastapi_k8s.migrations import newest_revision
 from tests.container.conftest import (
-    HARDENED,
+    HARDENING_OPTIONS,
     LABELS,
-    PASSWORD,
-    RUN,
-    Serve,
-    base_image,
+    POSTGRES_PASSWORD,
+    SESSION_NAME,
+    RunApplication,
+    application_environment,
+    command_succeeds,
     migrate,
-    postgres_container,
-    settings,
-    succeeds,
+    python_base_image,
+    run_postgres,
 )
 from tools.dev.servers import wait_until
 
-BEHIND = "postgres-behind-pgbouncer"
-MIGRATIONS, CLIENTS, SERVERS = 20, 10, 2
+POSTGRES_NAME = "postgres-behind-pgbouncer"
+PGBOUNCER_NAME = "pgbouncer"
+MIGRATIONS = 20
+POOL_SIZE = 10
+"""Connections of the application's pool to PgBouncer."""
+SERVER_CONNECTIONS = 2
+"""Connections of PgBouncer to PostgreSQL."""
 
 DOCKERFILE = f"""
-FROM {base_image()}
+FROM {python_base_image()}
 RUN apt-get update && \
     apt-get install -y --no-install-recommends pgbouncer && \
     rm -rf /var/lib/apt/lists/*
@@ -42,7 +47,7 @@ CMD ["pgbouncer", "/etc/pgbouncer/pgbouncer.ini"]
 
 CONFIGURATION = f"""
 [databases]
-app = host={BEHIND}
+app = host={POSTGRES_NAME}
 
 [pgbouncer]
 listen_addr = *
@@ -52,162 +57,190 @@ auth_type = scram-sha-256
 auth_file = /etc/pgbouncer/users.txt
 admin_users = app
 pool_mode = transaction
-default_pool_size = {SERVERS}
+default_pool_size = {SERVER_CONNECTIONS}
 max_prepared_statements = 100
 """
 
-# The image has no shell. The exit codes are the last line.
-MIGRATE_AT_ONCE = f"""
-from subprocess import STDOUT, Popen
-running = [Popen(["{NAME}", "migrate"], stderr=STDOUT) for _ in range({MIGRATIONS})]
-print(*[each.wait() for each in running])
+# The processes are forked after the imports, which take most of the time of a migration. Twenty
+# commands would need so long on a busy machine that they would not run at the same time.
+MIGRATE_CONCURRENTLY = f"""
+import multiprocessing
+import sys
+from fastapi_k8s.cli import main
+
+sys.argv = ["{NAME}", "migrate"]
+sys.stderr = sys.stdout
+context = multiprocessing.get_context("fork")
+processes = [context.Process(target=main) for _ in range({MIGRATIONS})]
+for process in processes:
+    process.start()
+for process in processes:
+    process.join()
+print(*[process.exitcode for process in processes])
 """
+"""A program that runs the `migrate` command in several processes and prints their exit codes."""
 
 
 @dataclass(frozen=True)
 class PgBouncer:
-    """PgBouncer, in the network as `name`, and the PostgreSQL behind it, which has psql."""
+    """A running PgBouncer. Its statements are run by psql in the container of PostgreSQL."""
 
-    name: str
     postgres: Container
 
     def query(self, database: str, statement: str) -> list[dict[str, str]]:
-        """Ask PgBouncer: itself if `database` is `pgbouncer`."""
-        url = f"postgresql://app:{PASSWORD}@{self.name}:5432/{database}"
-        told = str(self.postgres.execute(["psql", url, "--csv", "-qc", statement]))
-        return list(csv.DictReader(told.splitlines()))
+        """Run a statement through PgBouncer, or in its console if `database` is `pgbouncer`."""
+        url = f"postgresql://app:{POSTGRES_PASSWORD}@{PGBOUNCER_NAME}:5432/{database}"
+        table = str(self.postgres.execute(["psql", url, "--csv", "-qc", statement]))
+        return list(csv.DictReader(table.splitlines()))
 
-    def pool(self) -> dict[str, str]:
-        """The one pool: its mode, its clients, its servers."""
-        pools = self.query("pgbouncer", "SHOW POOLS")
-        return next(each for each in pools if each["database"] == "app")
+    def show_pool(self) -> dict[str, str]:
+        """Return PgBouncer's pool for the database, with its mode and its clients."""
+        [pool] = [row for row in self.query("pgbouncer", "SHOW POOLS") if row["database"] == "app"]
+        return pool
 
-    def connections(self) -> int:
-        """How many connections come over the network, as PostgreSQL counts them."""
+    def count_server_connections(self) -> int:
+        """Return how many connections from the network PostgreSQL has."""
         count = "SELECT count(*) FROM pg_stat_activity WHERE client_addr IS NOT NULL"
         return int(str(self.postgres.execute(["psql", "-U", "app", "-Atc", count])))
 
     @contextmanager
-    def held_until(self, clients: int) -> Iterator[None]:
-        """Let the statements of what the block starts wait, until so many clients do."""
+    def pause_until_waiting(self, clients: int) -> Iterator[None]:
+        """Delay the statements of clients that the block starts, until this many clients wait."""
         self.query("pgbouncer", "PAUSE app")
         try:
             yield
-            wait_until(lambda: self.pool()["cl_waiting"] == str(clients), 60, "the clients")
+            wait_until(
+                lambda: self.show_pool()["cl_waiting"] == str(clients), 60, f"{clients} clients"
+            )
         finally:
             self.query("pgbouncer", "RESUME app")
 
 
 @pytest.fixture(scope="session")
 def pgbouncer_image(docker: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Debian's PgBouncer, on the service's base image."""
+    """The tag of an image with Debian's PgBouncer."""
     context = tmp_path_factory.mktemp("pgbouncer")
     (context / "Dockerfile").write_text(DOCKERFILE)
     (context / "pgbouncer.ini").write_text(CONFIGURATION)
-    (context / "users.txt").write_text(f'"app" "{PASSWORD}"\n')
-    tag = f"{RUN}-pgbouncer"
+    (context / "users.txt").write_text(f'"app" "{POSTGRES_PASSWORD}"\n')
+    tag = f"{SESSION_NAME}-pgbouncer"
     docker.build(context, labels=LABELS, tags=tag, progress=False)
     return tag
 
 
 @pytest.fixture
 def pgbouncer(docker: DockerClient, network: str, pgbouncer_image: str) -> Iterator[PgBouncer]:
-    """PgBouncer before an empty database."""
-    name = "pgbouncer"
-    with postgres_container(docker, network, BEHIND) as postgres:
+    """PgBouncer in front of an empty database."""
+    with run_postgres(docker, network, POSTGRES_NAME) as postgres:
         container = docker.run(
             pgbouncer_image,
             detach=True,
             labels=LABELS,
             networks=[network],
-            network_aliases=[name],
-            **HARDENED,
+            network_aliases=[PGBOUNCER_NAME],
+            **HARDENING_OPTIONS,
         )
         try:
-            ask = ["pg_isready", f"--host={name}"]
-            wait_until(lambda: succeeds(postgres, ask), 30, "PgBouncer's start")
-            yield PgBouncer(name, postgres)
+            is_ready = ["pg_isready", f"--host={PGBOUNCER_NAME}"]
+            wait_until(lambda: command_succeeds(postgres, is_ready), 30, "PgBouncer's start")
+            yield PgBouncer(postgres)
         finally:
             container.remove(force=True, volumes=True)
 
 
-def test_twenty_migrations_at_once_through_two_connections_make_the_schema_once(
+def test_concurrent_migrations_through_pgbouncer_run_each_revision_once(
     docker: DockerClient, image: str, network: str, pgbouncer: PgBouncer
 ) -> None:
-    def migrate_at_once() -> str:
-        told = docker.run(
+    def migrate_concurrently() -> str:
+        printed = docker.run(
             image,
-            ["python", "-c", MIGRATE_AT_ONCE],
+            ["python", "-c", MIGRATE_CONCURRENTLY],
             remove=True,
             labels=LABELS,
-            envs=settings(postgres=pgbouncer.name),
+            envs=application_environment(postgres=PGBOUNCER_NAME),
             networks=[network],
-            **HARDENED,
+            **HARDENING_OPTIONS,
         )
-        return str(told)
+        return str(printed)
 
-    # Once it has reached PostgreSQL, PgBouncer lets clients in while it is paused.
+    # While it is paused, PgBouncer accepts clients only if it has connected to PostgreSQL before.
     pgbouncer.query("app", "SELECT")
     with ThreadPoolExecutor(1) as thread:
-        with pgbouncer.held_until(MIGRATIONS):
-            running = thread.submit(migrate_at_once)
-        *logs, codes = running.result().splitlines()
-    assert codes.split() == ["0"] * MIGRATIONS, logs
+        with pgbouncer.pause_until_waiting(MIGRATIONS):
+            migrations = thread.submit(migrate_concurrently)
+        *log_lines, exit_codes = migrations.result().splitlines()
+    assert exit_codes.split() == ["0"] * MIGRATIONS, log_lines
     newest = newest_revision()
-    assert "".join(logs).count(f"schema brought from 0000 to {newest}") == 1
-    assert "".join(logs).count(f"schema brought from {newest} to {newest}") == MIGRATIONS - 1
-    found = pgbouncer.query("app", "SELECT version_num FROM alembic_version")
-    assert found == [{"version_num": newest}]
-    assert pgbouncer.connections() <= SERVERS
+    log = "".join(log_lines)
+    assert log.count(f"schema brought from 0000 to {newest}") == 1
+    assert log.count(f"schema brought from {newest} to {newest}") == MIGRATIONS - 1
+    rows = pgbouncer.query("app", "SELECT version_num FROM alembic_version")
+    assert rows == [{"version_num": newest}]
+    assert pgbouncer.count_server_connections() <= SERVER_CONNECTIONS
 
 
-def test_every_request_of_ten_connections_is_served_through_two(  # example
-    docker: DockerClient, image: str, network: str, serve: Serve, pgbouncer: PgBouncer
+def test_the_connections_of_the_pool_share_two_server_connections(  # example
+    docker: DockerClient,
+    image: str,
+    network: str,
+    run_application: RunApplication,
+    pgbouncer: PgBouncer,
 ) -> None:
-    """In session mode the first two of the service's connections would keep both for themselves."""
-    migrate(docker, image, network, postgres=pgbouncer.name)
-    patient = {
-        "DATABASE_POOL_SIZE": str(CLIENTS),
+    """In session mode, two connections of the pool would keep both server connections."""
+    migrate(docker, image, network, postgres=PGBOUNCER_NAME)
+    environment = {
+        **application_environment(postgres=PGBOUNCER_NAME),
+        "DATABASE_POOL_SIZE": str(POOL_SIZE),
         "DATABASE_ACQUIRE_TIMEOUT": "15",
         "DATABASE_STATEMENT_TIMEOUT": "15",
-        "REDIS_URL": "",  # or reads would not come to PostgreSQL
+        "REDIS_URL": "",  # With a cache, reads would not reach PostgreSQL.
     }
     with (
-        serve({**settings(postgres=pgbouncer.name), **patient}) as service,
-        ThreadPoolExecutor(2 * CLIENTS) as threads,
+        run_application(environment) as application,
+        ThreadPoolExecutor(2 * POOL_SIZE) as threads,
     ):
-        assert service.client.get("/ready").status_code == httpx.codes.OK
-        assert pgbouncer.pool()["pool_mode"] == "transaction"
-        with pgbouncer.held_until(CLIENTS):
-            users = [threads.submit(use, service.client) for _ in range(2 * CLIENTS)]
-        for each in users:
-            each.result()
-        assert service.client.get("/ready").status_code == httpx.codes.OK
-        assert pgbouncer.pool()["cl_active"] == str(CLIENTS + 1)  # which is readiness' own
-        assert pgbouncer.connections() == SERVERS
+        assert application.client.get("/ready").status_code == httpx.codes.OK
+        assert pgbouncer.show_pool()["pool_mode"] == "transaction"
+        with pgbouncer.pause_until_waiting(POOL_SIZE):
+            users = [threads.submit(use_items, application.client) for _ in range(2 * POOL_SIZE)]
+        for user in users:
+            user.result()
+        assert application.client.get("/ready").status_code == httpx.codes.OK
+        readiness_connections = 1
+        assert pgbouncer.show_pool()["cl_active"] == str(POOL_SIZE + readiness_connections)
+        assert pgbouncer.count_server_connections() == SERVER_CONNECTIONS
 
 
-def use(client: httpx.Client) -> None:  # example
-    """Five times all that can happen to an item, from its creation to its end."""
+def use_items(client: httpx.Client) -> None:  # example
+    """Send every kind of request for items, five times."""
     for _ in range(5):
-        live(client)
+        use_item(client)
 
 
-def live(client: httpx.Client) -> None:  # example
-    """All that can happen to an item, from its creation to its end."""
-    content, key = {"name": "Lamp"}, {"Idempotency-Key": uuid4().hex}
+def use_item(client: httpx.Client) -> None:  # example
+    """Create, read, replace, list and delete an item."""
+    content = {"name": "Lamp"}
+    key = {"Idempotency-Key": uuid4().hex}
     created = client.post("/items", json=content, headers=key)
     assert created.status_code == httpx.codes.CREATED
-    assert client.post("/items", json=content, headers=key).content == created.content
+    repeated = client.post("/items", json=content, headers=key)
+    assert repeated.content == created.content
+
     path = created.headers["Location"]
     read = client.get(path)
-    assert (read.status_code, read.content) == (httpx.codes.OK, created.content)
-    version = {"If-Match": read.headers["ETag"]}
-    updated = client.put(path, json={"name": "Desk lamp"}, headers=version)
-    assert (updated.status_code, updated.json()["name"]) == (httpx.codes.OK, "Desk lamp")
-    stale = client.put(path, json=content, headers=version)  # which is rolled back
-    assert stale.status_code == httpx.codes.PRECONDITION_FAILED
+    assert read.status_code == httpx.codes.OK
+    assert read.content == created.content
+
+    if_match = {"If-Match": read.headers["ETag"]}
+    replaced = client.put(path, json={"name": "Desk lamp"}, headers=if_match)
+    assert replaced.status_code == httpx.codes.OK
+    assert replaced.json()["name"] == "Desk lamp"
+    outdated = client.put(path, json=content, headers=if_match)  # a transaction that rolls back
+    assert outdated.status_code == httpx.codes.PRECONDITION_FAILED
+
     page = client.get("/items", params={"limit": 100})
-    assert (page.status_code, updated.json() in page.json()["items"]) == (httpx.codes.OK, True)
+    assert page.status_code == httpx.codes.OK
+    assert replaced.json() in page.json()["items"]
+
     assert client.delete(path).status_code == httpx.codes.NO_CONTENT
     assert client.get(path).status_code == httpx.codes.NOT_FOUND

@@ -1,59 +1,64 @@
-"""The service in its image, through the port that the container publishes."""
+"""The application in its image, through the published port of the container."""
 
 import json
 import subprocess
 
 import httpx
 
-from tests.checkout import output
-from tests.container.conftest import PASSWORD, Service
+from tests.checkout import run_command
+from tests.container.conftest import POSTGRES_PASSWORD, Application
 
 
-def test_items_are_created_read_replaced_and_deleted(service: Service) -> None:  # example
-    client = service.client
+def test_items_can_be_created_read_replaced_and_deleted(  # example
+    application: Application,
+) -> None:
+    client = application.client
     created = client.post("/items", json={"name": "Lamp"})
     assert created.status_code == httpx.codes.CREATED
     path = created.headers["Location"]
     assert client.get(path).json() == created.json()
-    replaced = client.put(
-        path, json={"name": "Desk lamp"}, headers={"If-Match": created.headers["ETag"]}
-    )
+    if_match = {"If-Match": created.headers["ETag"]}
+    replaced = client.put(path, json={"name": "Desk lamp"}, headers=if_match)
     assert replaced.json()["name"] == "Desk lamp"
-    assert path.endswith(client.get("/items").json()["items"][0]["id"])
+    newest_item = client.get("/items").json()["items"][0]
+    assert path.endswith(newest_item["id"])
     assert client.delete(path).status_code == httpx.codes.NO_CONTENT
     assert client.get(path).status_code == httpx.codes.NOT_FOUND
 
 
-def test_it_is_ready_with_its_database_and_its_cache(service: Service) -> None:
-    assert service.client.get("/ready").json() == {
+def test_ready_reports_the_database_and_the_cache(application: Application) -> None:
+    assert application.client.get("/ready").json() == {
         "status": "ready",
         "checks": {"database": "ok", "cache": "ok"},
     }
 
 
-def test_the_version_is_the_build_s(service: Service) -> None:
-    told = service.client.get("/version").json()
-    assert (told["version"], told["commit"]) == ("1.2.3", "0123abc")
-    assert told["python"].startswith("3.14.")
+def test_version_reports_the_build_arguments(application: Application) -> None:
+    body = application.client.get("/version").json()
+    assert (body["version"], body["commit"]) == ("1.2.3", "0123abc")
+    assert body["python"].startswith("3.14.")
 
 
-def test_logs_are_json_lines_on_standard_output(service: Service) -> None:
-    service.client.get("/version")
-    service.client.get("/nowhere")
+def test_logs_are_json_lines_on_standard_output(application: Application) -> None:
+    application.client.get("/version")
+    application.client.get("/nowhere")
     logs = subprocess.run(
-        ["docker", "logs", service.container.id], capture_output=True, check=True, text=True
+        ["docker", "logs", application.container.id], capture_output=True, check=True, text=True
     )
     assert logs.stderr == ""
-    lines = [json.loads(line) for line in logs.stdout.splitlines()]
-    assert {"/version", "/nowhere"} <= {line.get("path") for line in lines}
+    entries = [json.loads(line) for line in logs.stdout.splitlines()]
+    assert {"/version", "/nowhere"} <= {entry.get("path") for entry in entries}
 
 
-def test_no_secret_is_in_logs_image_or_history(service: Service, image: str) -> None:
-    service.client.get("/ready")
-    assert PASSWORD in str(service.container.config.env)  # where it belongs
-    told = [
-        str(service.container.logs()),
-        output(["docker", "image", "inspect", image]),
-        output(["docker", "history", "--no-trunc", image]),
+def test_the_password_is_not_in_logs_image_or_history(application: Application, image: str) -> None:
+    application.client.get("/ready")
+    # Otherwise this test would look for a password that the application does not have.
+    assert POSTGRES_PASSWORD in str(application.container.config.env)
+    texts = [
+        str(application.container.logs()),
+        run_command(["docker", "image", "inspect", image]),
+        run_command(["docker", "history", "--no-trunc", image]),
     ]
-    assert [text for text in told if PASSWORD in text or "postgresql://app" in text] == []
+    for text in texts:
+        assert POSTGRES_PASSWORD not in text
+        assert "postgresql://app" not in text

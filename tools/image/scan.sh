@@ -1,5 +1,7 @@
 #!/bin/sh
-# Scan an image for known vulnerabilities that are high or critical and have a fix: scan.sh IMAGE
+# Scan an image for known vulnerabilities that are high or critical and have a fix.
+# Usage: scan.sh IMAGE
+# The exit code is not 0 if there are any, or if no scanner is installed.
 set -eu
 image=$1
 
