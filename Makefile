@@ -22,8 +22,11 @@ BUILD_ARGS = \
     --build-arg CREATED=$(CREATED) \
     --build-arg "SOURCE=$(SOURCE)"
 
-# CONTEXT, NAMESPACE, TIMEOUT, IMAGE_LOADER, PORT and N reach it through the environment.
+# Make passes CONTEXT, NAMESPACE, TIMEOUT, IMAGE_LOADER, PORT and N on in the environment.
 CLUSTER = IMAGE_NAME="$(IMAGE_NAME)" $(RUN) python -m tools.cluster
+
+UNIT_TESTS := tests/unit tests/api tests/manifest
+UNIT_TESTS += tests/template/unit # template
 
 ##@ Development
 .PHONY: run
@@ -41,9 +44,6 @@ revision: .venv ## Create the next migration (MESSAGE="add orders")
 	@$(RUN) python -m tools.dev.revision "$$MESSAGE"
 
 ##@ Tests and checks
-UNIT_TESTS := tests/unit tests/api tests/manifest
-UNIT_TESTS += tests/template/unit # template
-
 .PHONY: test
 test: .venv ## Run the unit, integration and container tests, with coverage (FLAGS= for pytest)
 	@$(RUN) pytest -n 2 --dist worksteal --cov --cov-report=term $(FLAGS)
@@ -67,8 +67,7 @@ test-template: .docker .venv ## Run the tests of renamed copies of the project (
 # end template
 
 .PHONY: test-cluster
-test-cluster: .docker .venv ## Run the tests on a cluster, in their own namespaces (CONTEXT=kind-kind IMAGE_LOADER=)
-	$(if $(CONTEXT),,$(error Name the context of the cluster: make test-cluster CONTEXT=kind-kind))
+test-cluster: .context .docker .venv ## Run the tests on a cluster, in their own namespaces (CONTEXT=kind-kind IMAGE_LOADER=)
 	@$(RUN) pytest --timeout 900 tests/cluster
 
 .PHONY: lint
@@ -112,8 +111,7 @@ bench-image: .docker .venv ## Measure the size, build time and start time of the
 	@$(RUN) python -m tools.benchmarks.image
 
 .PHONY: bench-restart
-bench-restart: .docker .venv ## Count the requests that rolling restarts lose (CONTEXT=kind-kind IMAGE_LOADER=)
-	$(if $(CONTEXT),,$(error Name the context of the cluster: make bench-restart CONTEXT=kind-kind))
+bench-restart: .context .docker .venv ## Count the requests that rolling restarts lose (CONTEXT=kind-kind IMAGE_LOADER=)
 	@$(RUN) python -m tools.benchmarks.restart
 
 ##@ Image
@@ -265,6 +263,10 @@ help: ## Print this list
 .docker:
 	@sh tools/image/require-docker.sh
 
+.context:
+	$(if $(CONTEXT),,$(error Name the context of the cluster: CONTEXT=kind-kind))
+	@kubectl --context "$(CONTEXT)" version --request-timeout=10s >/dev/null
+
 .image: .docker
 	@docker image inspect $(IMAGE_NAME):latest >/dev/null 2>&1 || { \
 	    echo 'There is no image $(IMAGE_NAME):latest yet. Build it first: make docker-build' >&2; \
@@ -277,4 +279,4 @@ help: ## Print this list
 .development: .docker
 	@docker build --quiet --file Dockerfile.dev --tag $(IMAGE_NAME):development . >/dev/null
 
-.PHONY: .docker .image .builder .development
+.PHONY: .docker .context .image .builder .development
