@@ -1,7 +1,6 @@
-"""The pods: locked down, probed, and given the time that they need."""
+"""The pods are locked down, probed, and have enough time to shut down."""
 
 import re
-from typing import Any
 
 import pytest
 
@@ -9,118 +8,142 @@ from fastapi_k8s.main import create_app
 from fastapi_k8s.server import Worker
 from tests.checkout import PROJECT
 from tests.conftest import MakeSettings
-from tests.manifest.conftest import containers, find, pods
+from tests.manifest.conftest import (
+    api_containers,
+    container_parameters,
+    find_object,
+    pod_templates,
+)
+from tools.cluster.kubectl import KubernetesObject
 
-LAST_ANSWERS = 1.0
-"""Seconds: twice the half second in docs/decisions/0009-drain-in-the-worker.md."""
-VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim"}
-VOLUMES |= {"projected", "secret"}
-EACH = pytest.mark.parametrize(("pod", "container"), containers())
+LAST_RESPONSES_SECONDS = 1.0
+"""Twice the half second of docs/decisions/0009-drain-in-the-worker.md."""
+RESTRICTED_VOLUME_TYPES = {
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+}
+PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
+
+each_container = pytest.mark.parametrize(("pod_spec", "container"), container_parameters())
 
 
-@EACH
-def test_every_container_passes_pod_security_restricted(pod: Any, container: Any) -> None:
+@each_container
+def test_every_container_meets_the_restricted_pod_security_standard(
+    pod_spec: KubernetesObject, container: KubernetesObject
+) -> None:
     """https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted"""
-    context = {**pod["securityContext"], **container["securityContext"]}
+    context = {**pod_spec["securityContext"], **container["securityContext"]}
     assert context["runAsNonRoot"] is True
     assert context["runAsUser"] > 0
     assert context["seccompProfile"] == {"type": "RuntimeDefault"}
     assert context["allowPrivilegeEscalation"] is False
     assert context["capabilities"] == {"drop": ["ALL"]}
-    forbidden = {"hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"}
-    assert not forbidden & pod.keys()
-    assert not {"privileged", "procMount", "windowsOptions"} & context.keys()
+    forbidden_in_pod = {"hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"}
+    assert forbidden_in_pod.isdisjoint(pod_spec)
+    assert {"privileged", "procMount", "windowsOptions"}.isdisjoint(context)
     assert not any("hostPort" in port for port in container.get("ports", []))
-    assert {kind for volume in pod["volumes"] for kind in volume if kind != "name"} <= VOLUMES
+    volume_types = {key for volume in pod_spec["volumes"] for key in volume if key != "name"}
+    assert volume_types <= RESTRICTED_VOLUME_TYPES
 
 
-@EACH
-def test_every_container_has_a_read_only_root_and_no_way_to_kubernetes(
-    pod: Any, container: Any
+@each_container
+def test_every_container_has_a_read_only_root_and_no_token(
+    pod_spec: KubernetesObject, container: KubernetesObject
 ) -> None:
+    service_account = find_object("ServiceAccount")
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
-    assert pod["automountServiceAccountToken"] is False
-    assert pod["serviceAccountName"] == find("ServiceAccount")["metadata"]["name"]
-    assert pod["enableServiceLinks"] is False
-    assert find("ServiceAccount")["automountServiceAccountToken"] is False
+    assert pod_spec["automountServiceAccountToken"] is False
+    assert pod_spec["serviceAccountName"] == service_account["metadata"]["name"]
+    assert pod_spec["enableServiceLinks"] is False
+    assert service_account["automountServiceAccountToken"] is False
 
 
-@EACH
-def test_every_container_has_requests_and_limits_but_for_the_cpu(pod: Any, container: Any) -> None:
-    del pod
+@each_container
+def test_every_container_has_requests_and_limits_but_no_cpu_limit(
+    pod_spec: KubernetesObject, container: KubernetesObject
+) -> None:
+    del pod_spec
     resources = container["resources"]
     assert resources["requests"].keys() == {"cpu", "memory", "ephemeral-storage"}
     assert resources["limits"].keys() == {"memory", "ephemeral-storage"}
 
 
-@EACH
-def test_every_mount_is_of_a_volume_and_every_volume_in_memory_or_on_disk_has_an_end(
-    pod: Any, container: Any
+@each_container
+def test_every_mount_has_a_volume_and_every_empty_dir_has_a_size_limit(
+    pod_spec: KubernetesObject, container: KubernetesObject
 ) -> None:
-    volumes = {volume["name"]: volume for volume in pod["volumes"]}
-    claimed = {each["metadata"]["name"] for each in claims()}
-    assert {mount["name"] for mount in container["volumeMounts"]} <= volumes.keys() | claimed
+    volumes = {volume["name"]: volume for volume in pod_spec["volumes"]}
+    claims = find_object("StatefulSet")["spec"]["volumeClaimTemplates"]
+    claim_names = {claim["metadata"]["name"] for claim in claims}
+    mounted_names = {mount["name"] for mount in container["volumeMounts"]}
+    assert mounted_names <= volumes.keys() | claim_names
     for volume in volumes.values():
-        assert "sizeLimit" in volume.get("emptyDir", {"sizeLimit": None})
+        if "emptyDir" in volume:
+            assert "sizeLimit" in volume["emptyDir"]
 
 
-def claims() -> list[Any]:
-    templates: list[Any] = find("StatefulSet")["spec"]["volumeClaimTemplates"]
-    return templates
+def test_the_user_is_that_of_the_image() -> None:
+    dockerfile = (PROJECT / "Dockerfile").read_text()
+    users = re.findall(r"^USER (\d+):(\d+)$", dockerfile, re.MULTILINE)
+    context = pod_templates()["api"]["spec"]["securityContext"]
+    assert set(users) == {(str(context["runAsUser"]), str(context["runAsGroup"]))}
 
 
-def test_the_user_is_the_image_s() -> None:
-    user = re.findall(r"^USER (\d+):(\d+)$", (PROJECT / "Dockerfile").read_text(), re.MULTILINE)
-    context = pods()["api"]["spec"]["securityContext"]
-    assert {(str(context["runAsUser"]), str(context["runAsGroup"]))} == set(user)
+def test_every_probe_uses_a_path_and_a_port_of_the_api(make_settings: MakeSettings) -> None:
+    routes = create_app(make_settings()).openapi()["paths"]
+    dockerfile = (PROJECT / "Dockerfile").read_text()
+    image_port = re.search(r"^\s+PORT=(\d+) ", dockerfile, re.MULTILINE)
+    assert image_port
+    (container,) = pod_templates()["api"]["spec"]["containers"]
+    (container_port,) = container["ports"]
+    assert container_port["containerPort"] == int(image_port[1])
+    for probe in PROBES:
+        http_get = container[probe]["httpGet"]
+        assert "get" in routes[http_get["path"]]
+        assert http_get["port"] == container_port["name"]
 
 
-def test_the_probes_ask_paths_and_ports_that_the_service_has(make_settings: MakeSettings) -> None:
-    served = create_app(make_settings()).openapi()["paths"]
-    (container,) = pods()["api"]["spec"]["containers"]
-    (port,) = container["ports"]
-    listens = re.search(r"^\s+PORT=(\d+) ", (PROJECT / "Dockerfile").read_text(), re.MULTILINE)
-    assert listens
-    assert port["containerPort"] == int(listens[1])
-    for kind in ("startup", "readiness", "liveness"):
-        asked = container[f"{kind}Probe"]["httpGet"]
-        assert "get" in served[asked["path"]]
-        assert asked["port"] == port["name"]
-
-
-def test_only_readiness_asks_the_database() -> None:
-    (container,) = pods()["api"]["spec"]["containers"]
-    paths = {kind: container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness")}
-    assert set(paths.values()) == {"/health"}
-    assert container["readinessProbe"]["httpGet"]["path"] == "/ready"
-
-
-@pytest.mark.parametrize("name", ["api", "db", "redis"])
-def test_liveness_is_the_most_patient_and_readiness_the_quickest(name: str) -> None:
-    (container,) = pods()[name]["spec"]["containers"]
-    patience = {
-        kind: container[f"{kind}Probe"]["periodSeconds"]
-        * container[f"{kind}Probe"]["failureThreshold"]
-        for kind in ("startup", "readiness", "liveness")
+def test_only_the_readiness_probe_depends_on_the_database() -> None:
+    (container,) = pod_templates()["api"]["spec"]["containers"]
+    paths = {probe: container[probe]["httpGet"]["path"] for probe in PROBES}
+    assert paths == {
+        "startupProbe": "/health",
+        "readinessProbe": "/ready",
+        "livenessProbe": "/health",
     }
-    assert patience["readiness"] < patience["liveness"]
-    assert patience["readiness"] < patience["startup"]
 
 
-def test_a_pod_has_the_time_to_drain_and_to_finish_what_is_in_flight() -> None:
-    drain = float(find("ConfigMap")["data"]["DRAIN_SECONDS"])
-    needed = drain + LAST_ANSWERS + Worker.CONFIG_KWARGS["timeout_graceful_shutdown"]
-    assert drain >= 3, "a Service's rules follow a pod's state by up to 3 s"
-    assert pods()["api"]["spec"]["terminationGracePeriodSeconds"] > needed
+@pytest.mark.parametrize("workload", ["api", "db", "redis"])
+def test_readiness_fails_before_liveness_and_startup(workload: str) -> None:
+    (container,) = pod_templates()[workload]["spec"]["containers"]
+    seconds_until_failure = {
+        probe: container[probe]["periodSeconds"] * container[probe]["failureThreshold"]
+        for probe in PROBES
+    }
+    assert seconds_until_failure["readinessProbe"] < seconds_until_failure["livenessProbe"]
+    assert seconds_until_failure["readinessProbe"] < seconds_until_failure["startupProbe"]
 
 
-def test_the_pod_tells_its_logs_who_it_is() -> None:
-    spec = pods()["api"]["spec"]
-    for container in [*spec["initContainers"], *spec["containers"]]:
-        told = {
+def test_a_pod_has_time_to_drain_and_to_finish_requests_in_flight() -> None:
+    drain_seconds = float(find_object("ConfigMap")["data"]["DRAIN_SECONDS"])
+    assert drain_seconds >= 3, "nodes may send requests up to 3 s after a pod was deleted"
+    in_flight_seconds = Worker.CONFIG_KWARGS["timeout_graceful_shutdown"]
+    shutdown_seconds = drain_seconds + LAST_RESPONSES_SECONDS + in_flight_seconds
+    assert pod_templates()["api"]["spec"]["terminationGracePeriodSeconds"] > shutdown_seconds
+
+
+def test_the_api_knows_its_pod_namespace_and_node_for_its_log_lines() -> None:
+    for container in api_containers():
+        field_paths = {
             each["name"]: each["valueFrom"]["fieldRef"]["fieldPath"] for each in container["env"]
         }
-        assert told == {
+        assert field_paths == {
             "POD_NAME": "metadata.name",
             "POD_NAMESPACE": "metadata.namespace",
             "NODE_NAME": "spec.nodeName",

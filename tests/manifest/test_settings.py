@@ -1,4 +1,4 @@
-"""The settings that k8s.yaml gives: exactly those that exist, and enough connections for them."""
+"""k8s.yaml sets existing settings only, and PostgreSQL has enough connections for them."""
 
 import re
 from pathlib import Path
@@ -7,54 +7,60 @@ import pytest
 
 from fastapi_k8s.settings import Settings
 from tests.checkout import PROJECT
-from tests.manifest.conftest import DOCUMENTS, find, pods
+from tests.manifest.conftest import OBJECTS, api_containers, find_object, pod_templates
 from tools.cluster.manifest import CONFIG_MAP
 from tools.cluster.secret import secret_data
 
 PASSWORD = "0123456789abcdef"
-RESERVED = 3
-"""PostgreSQL's superuser_reserved_connections, by default."""
-READINESS = 1
-"""Connections of a process besides its pool: the one of /ready."""
+RESERVED_CONNECTIONS = 3
+"""The default of PostgreSQL's superuser_reserved_connections."""
+READINESS_CONNECTIONS = 1
+"""The connection of /ready, which each process has in addition to its pool."""
 
 
-def test_the_config_map_and_the_secret_build_the_settings_exactly(
+def test_the_config_map_and_the_secret_are_complete_and_valid_settings(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """None is unknown, none that is required is missing, and production accepts them."""
-    data = find("ConfigMap")["data"]
-    (volume,) = (each for each in pods()["api"]["spec"]["volumes"] if each["name"] == "secret")
-    secrets = {
-        item["path"]: secret_data(PASSWORD)[item["key"]] for item in volume["secret"]["items"]
-    }
-    given = {**data, **secrets}
-    assert {name.lower() for name in given} <= Settings.model_fields.keys()
-    for name, value in data.items():
+    """No setting is unknown, none that is required is missing, and production accepts them."""
+    config = find_object("ConfigMap")["data"]
+    secrets = read_mounted_secrets()
+    names = {name.lower() for name in [*config, *secrets]}
+    assert names <= Settings.model_fields.keys()
+    for name, value in config.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("ENVIRONMENT", "production")
     for name, value in secrets.items():
         (tmp_path / name).write_text(value)
     settings = Settings(_env_file=None, _secrets_dir=tmp_path)
-    assert settings.model_fields_set == {name.lower() for name in given} | {"environment"}
+    assert settings.model_fields_set == names | {"environment"}
 
 
-def test_every_key_of_the_secret_is_used_and_none_that_is_used_is_missing() -> None:
-    used = {
+def read_mounted_secrets() -> dict[str, str]:
+    """Return the files in the API's secret volume, with their contents."""
+    data = secret_data(PASSWORD)
+    for volume in pod_templates()["api"]["spec"]["volumes"]:
+        if volume["name"] == "secret":
+            return {item["path"]: data[item["key"]] for item in volume["secret"]["items"]}
+    raise LookupError("volume secret")
+
+
+def test_every_key_of_the_secret_is_mounted_and_every_mounted_key_exists() -> None:
+    mounted_keys = {
         (volume["secret"]["secretName"], item["key"])
-        for template in pods().values()
+        for template in pod_templates().values()
         for volume in template["spec"]["volumes"]
         for item in volume.get("secret", {}).get("items", [])
     }
-    assert used == {("fastapi-k8s", key) for key in secret_data(PASSWORD)}
+    assert mounted_keys == {("fastapi-k8s", key) for key in secret_data(PASSWORD)}
 
 
-def test_postgresql_is_set_up_as_the_service_s_url_expects() -> None:
-    (database,) = pods()["db"]["spec"]["containers"]
-    given = {each["name"]: each["value"] for each in database["env"]}
-    url = f"postgresql://{given['POSTGRES_USER']}:{PASSWORD}@db:5432/{given['POSTGRES_DB']}"
+def test_postgresql_has_the_user_and_the_database_of_the_url() -> None:
+    (container,) = pod_templates()["db"]["spec"]["containers"]
+    env = {each["name"]: each["value"] for each in container["env"]}
+    url = f"postgresql://{env['POSTGRES_USER']}:{PASSWORD}@db:5432/{env['POSTGRES_DB']}"
     assert secret_data(PASSWORD)["DATABASE_URL"] == url
-    (mount,) = (each for each in database["volumeMounts"] if each["name"] == "secret")
-    assert given["POSTGRES_PASSWORD_FILE"] == f"{mount['mountPath']}/POSTGRES_PASSWORD"
+    mount_paths = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert env["POSTGRES_PASSWORD_FILE"] == f"{mount_paths['secret']}/POSTGRES_PASSWORD"
 
 
 def test_the_api_and_its_migration_read_the_config_map_under_its_plain_name() -> None:
@@ -62,53 +68,58 @@ def test_the_api_and_its_migration_read_the_config_map_under_its_plain_name() ->
 
     An immutable ConfigMap would refuse the second `kubectl apply` after a changed setting.
     """
-    config_map = find("ConfigMap")
+    config_map = find_object("ConfigMap")
     assert config_map["metadata"]["name"] == CONFIG_MAP
     assert "immutable" not in config_map
-    spec = pods()["api"]["spec"]
-    for container in [*spec["initContainers"], *spec["containers"]]:
+    for container in api_containers():
         assert container["envFrom"] == [{"configMapRef": {"name": CONFIG_MAP}}]
 
 
-def connections(most: int) -> int:
-    """Of `most` pods that serve, the one more of a rollout, and as many that still drain.
+def max_connections_of_pods(max_replicas: int) -> int:
+    """Return how many connections the pods open at most, during a rolling update.
 
-    A pod that migrates has one connection and no pool yet: no more than one that serves.
+    These are the new pods, one more for the surge, and as many old pods that still drain. A pod
+    that migrates has one connection and no pool yet, so it needs fewer than one that serves.
     """
-    surge: int = find("Deployment", "api")["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
-    data = find("ConfigMap")["data"]
-    per_pod = int(data.get("WEB_CONCURRENCY", 1)) * (int(data["DATABASE_POOL_SIZE"]) + READINESS)
-    return (most + surge + most) * per_pod
+    strategy = find_object("Deployment", "api")["spec"]["strategy"]
+    max_surge: int = strategy["rollingUpdate"]["maxSurge"]
+    settings = find_object("ConfigMap")["data"]
+    processes = int(settings.get("WEB_CONCURRENCY", 1))
+    per_process = int(settings["DATABASE_POOL_SIZE"]) + READINESS_CONNECTIONS
+    return (max_replicas + max_surge + max_replicas) * processes * per_process
 
 
-def test_all_pods_together_leave_postgresql_connections_to_spare() -> None:
-    (database,) = pods()["db"]["spec"]["containers"]
-    ((_, limit),) = [arg.split("=") for arg in database["args"] if "max_connections" in arg]
-    most = find("HorizontalPodAutoscaler")["spec"]["maxReplicas"]
-    assert connections(most) <= int(limit) - RESERVED
+def test_postgresql_has_enough_connections_for_all_pods() -> None:
+    (container,) = pod_templates()["db"]["spec"]["containers"]
+    (argument,) = (each for each in container["args"] if each.startswith("max_connections="))
+    limit = int(argument.partition("=")[2])
+    max_replicas = find_object("HorizontalPodAutoscaler")["spec"]["maxReplicas"]
+    assert max_connections_of_pods(max_replicas) <= limit - RESERVED_CONNECTIONS
 
 
-def test_the_documented_connections_are_those_of_the_files() -> None:
+def test_the_table_in_kubernetes_md_has_the_computed_numbers_of_connections() -> None:
     page = (PROJECT / "docs" / "kubernetes.md").read_text()
     rows = re.findall(r"^\| ([\d,]+)[^|]*\| ([\d,]+) \| ([^|]+) \| ([^|]+) \|$", page, re.MULTILINE)
     assert len(rows) == 4
-    for pods_at_most, documented, directly, pooler in rows:
-        needed = connections(number(pods_at_most))
-        assert number(documented) == needed
-        if limit := re.search(r"max_connections=(\d+)", directly):
-            assert needed <= int(limit[1]) - RESERVED
+    for max_replicas, documented, direct, pooler in rows:
+        connections = max_connections_of_pods(parse_number(max_replicas))
+        assert parse_number(documented) == connections
+        limit = re.search(r"max_connections=(\d+)", direct)
+        if limit:
+            assert connections <= int(limit[1]) - RESERVED_CONNECTIONS
         else:
             instances = {"one": 1, "four": 4}[pooler.partition(",")[0]]
-            clients = re.search(r"max_client_conn=(\d+)", pooler)
-            assert clients
-            assert needed <= instances * int(clients[1])
+            clients_per_instance = re.search(r"max_client_conn=(\d+)", pooler)
+            assert clients_per_instance
+            assert connections <= instances * int(clients_per_instance[1])
 
 
-def number(text: str) -> int:
+def parse_number(text: str) -> int:
+    """Return a number that is written with commas, such as 1,206."""
     return int(text.replace(",", ""))
 
 
-def test_the_url_of_redis_is_its_service() -> None:
-    services = {each["metadata"]["name"] for each in DOCUMENTS if each["kind"] == "Service"}
-    assert find("ConfigMap")["data"]["REDIS_URL"] == "redis://redis:6379/0"
+def test_the_redis_url_is_the_address_of_its_service() -> None:
+    services = {each["metadata"]["name"] for each in OBJECTS if each["kind"] == "Service"}
+    assert find_object("ConfigMap")["data"]["REDIS_URL"] == "redis://redis:6379/0"
     assert "redis" in services
