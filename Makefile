@@ -43,6 +43,10 @@ revision: .venv ## Create the next migration (MESSAGE="add orders")
 	$(if $(MESSAGE),,$(error Say what the migration does: make revision MESSAGE="add orders"))
 	@$(RUN) python -m tools.dev.revision "$$MESSAGE"
 
+.PHONY: openapi
+openapi: .venv ## Write the OpenAPI document to docs/openapi.json
+	@$(RUN) python -m tools.openapi
+
 ##@ Tests and checks
 .PHONY: test
 test: .venv ## Run the unit, integration and container tests, with coverage (FLAGS= for pytest)
@@ -80,6 +84,7 @@ lint-python: .venv ## Check formatting, style, types, import rules and the lock 
 	@$(RUN) ruff check
 	@$(RUN) mypy
 	@$(RUN) lint-imports
+	@$(RUN) python -m tools.openapi --check
 
 .PHONY: lint-files
 lint-files: .venv ## Check Dockerfiles, shell scripts, YAML files and workflows

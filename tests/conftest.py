@@ -17,7 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from fastapi_k8s.main import create_app
-from fastapi_k8s.observability import logs
+from fastapi_k8s.observability.logs import JsonFormatter
 from fastapi_k8s.settings import Settings
 from tools.dev.servers import free_port
 
@@ -108,7 +108,7 @@ def log_lines(
     output = io.StringIO()
     monkeypatch.setattr(sys, "stdout", output)  # not a terminal, though pytest's may be one
     handler = logging.StreamHandler(output)
-    handler.setFormatter(logs.CONFIG["formatters"]["line"]["()"]())
+    handler.setFormatter(JsonFormatter())
     handler.addFilter(lambda record: not record.name.startswith("http"))  # the client's own
     caplog.set_level(logging.INFO)
     logging.getLogger().addHandler(handler)

@@ -1,1 +1,4 @@
-NAME = __name__.replace("_", "-")  # of the distribution, the command and the service
+"""A small FastAPI service on PostgreSQL and Redis."""
+
+NAME = "fastapi-k8s"
+"""The name of the distribution, of the command line program and of the service."""

@@ -1,4 +1,4 @@
-"""The Redis cache: optional, and never in the way. PostgreSQL can always answer instead."""
+"""The Redis cache. It is optional and fails open: the loader answers instead."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,69 +12,92 @@ from redis.asyncio import BlockingConnectionPool, Redis, RedisError
 from .settings import Settings
 
 logger = logging.getLogger(__name__)
-PAUSE = 1.0  # seconds that reads pass Redis by after it failed, lest they all wait for it
-LEASE_TTL = 10  # seconds
-VALUE, LEASE = b"=", b"?"
-FILL = """if redis.call('GET', KEYS[1]) == ARGV[1] then
-    redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) end"""
+
+CIRCUIT_OPEN_SECONDS = 1.0
+"""How long reads skip Redis after a failure. Without it, each would wait for the timeout."""
+
+LEASE_SECONDS = 10
+"""How long a lease blocks other readers from storing, if its holder never stores a value."""
+
+VALUE_PREFIX = b"="
+LEASE_PREFIX = b"?"
+STORE_UNDER_LEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+    redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+end
+"""
 
 
 class Cache:
-    """Values by key, read through to a loader (docs/decisions/0002-cache-with-leases.md).
+    """A read-through cache with leases (docs/decisions/0002-cache-with-leases.md).
 
-    A reader that misses takes a lease, and fills only under it. A writer's drop() takes it away.
+    A reader that misses takes a lease and stores its value only while it holds the lease.
+    `invalidate` removes value and lease, so that a reader cannot store what it read before a write.
     """
 
-    def __init__(self, redis: Redis | None, ttl: int) -> None:
+    def __init__(self, redis: Redis | None, ttl_seconds: int) -> None:
         self._redis = redis
-        self._ttl = ttl
-        self._paused_until = 0.0
+        self._ttl_seconds = ttl_seconds
+        self._circuit_open_until = 0.0
 
-    async def read(self, key: str, load: Callable[[], Awaitable[bytes]]) -> bytes:
-        """The value of `key`, from Redis or else from `load`."""
-        if self._redis is None or self._paused():
+    async def get_or_load(self, key: str, load: Callable[[], Awaitable[bytes]]) -> bytes:
+        """The value of `key` from Redis, or else from `load`. Raises only what `load` raises."""
+        if self._redis is None or self._circuit_is_open():
             return await load()
-        lease = LEASE + token_bytes(16)
-        found = await self._ask(self._redis.set(key, lease, nx=True, get=True, ex=LEASE_TTL))
-        if found and found.startswith(VALUE):
-            return bytes(found.removeprefix(VALUE))
+        lease = LEASE_PREFIX + token_bytes(16)
+        stored = await self._execute(
+            self._redis.set(key, lease, nx=True, get=True, ex=LEASE_SECONDS)
+        )
+        if stored is not None and stored.startswith(VALUE_PREFIX):
+            return bytes(stored.removeprefix(VALUE_PREFIX))
         value = await load()
-        if not found and not self._paused():
-            await self._ask(self._redis.eval(FILL, 1, key, lease, VALUE + value, self._ttl))
+        holds_lease = stored is None and not self._circuit_is_open()
+        if holds_lease:
+            await self._execute(
+                self._redis.eval(
+                    STORE_UNDER_LEASE, 1, key, lease, VALUE_PREFIX + value, self._ttl_seconds
+                )
+            )
         return value
 
-    async def drop(self, key: str) -> None:
-        """Forget `key`: after a commit, before it is acknowledged. If it fails, the TTL ends it."""
-        if self._redis is not None:  # even if paused: other processes may be reading from it
-            await self._ask(self._redis.delete(key))
+    async def invalidate(self, key: str) -> None:
+        """Remove `key`. Call it after the commit, before the write is acknowledged.
+
+        If Redis fails here, readers can see the old value until its TTL ends.
+        """
+        if self._redis is not None:  # also while the circuit is open: other processes may read
+            await self._execute(self._redis.delete(key))
 
     async def status(self) -> str:
-        """`ok`, `unreachable`, or `disabled`."""
+        """`ok`, `unreachable` or `disabled`."""
         if self._redis is None:
             return "disabled"
-        return "ok" if await self._ask(self._redis.ping()) else "unreachable"
+        return "ok" if await self._execute(self._redis.ping()) else "unreachable"
 
-    async def _ask(self, command: Awaitable[Any]) -> Any:
+    async def _execute(self, command: Awaitable[Any]) -> Any:
+        """The reply of Redis, or None after a failure, which also opens the circuit."""
         try:
             return await command
         except (RedisError, OSError) as error:
-            if not self._paused():
+            if not self._circuit_is_open():
                 logger.warning("cache failed", extra={"fields": {"error": type(error).__name__}})
-            self._paused_until = monotonic() + PAUSE
+            self._circuit_open_until = monotonic() + CIRCUIT_OPEN_SECONDS
+            return None
 
-    def _paused(self) -> bool:
-        return monotonic() < self._paused_until
+    def _circuit_is_open(self) -> bool:
+        return monotonic() < self._circuit_open_until
 
 
 @asynccontextmanager
 async def open_cache(settings: Settings) -> AsyncIterator[Cache]:
-    """A cache that connects at first use; one that is always empty without REDIS_URL."""
-    url, limit = settings.redis_url.get_secret_value(), settings.redis_timeout
+    """A cache that connects at first use. Without REDIS_URL it is always empty."""
+    url = settings.redis_url.get_secret_value()
     if not url:
         yield Cache(None, settings.cache_ttl)
         return
+    timeout = settings.redis_timeout
     pool = BlockingConnectionPool.from_url(
-        url, timeout=limit, socket_timeout=limit, socket_connect_timeout=limit
+        url, timeout=timeout, socket_timeout=timeout, socket_connect_timeout=timeout
     )
     async with Redis.from_pool(pool) as redis:
         yield Cache(redis, settings.cache_ttl)

@@ -1,4 +1,4 @@
-"""The service's command."""
+"""The command line program of the service."""
 
 import argparse
 import asyncio
@@ -6,21 +6,33 @@ import logging.config
 import sys
 
 from . import NAME
-from .database import UNAVAILABLE
+from .database import UNAVAILABLE_ERRORS
 from .migrations.migrate import migrate
-from .observability import logs
+from .observability.logs import logging_config
 from .settings import load_settings
 
 
 def main() -> None:
-    """Run the subcommand that the command line names. Wrong settings: exit code 2."""
+    """Run the subcommand of the command line. Exits with code 2 if a setting is invalid."""
     parser = argparse.ArgumentParser(prog=NAME)
-    commands = parser.add_subparsers(dest="command", required=True)
-    migrating = commands.add_parser("migrate", help="bring the schema to this release's revision")
-    migrating.add_argument("--wait", type=float, default=60, help="seconds to wait for PostgreSQL")
+    subcommands = parser.add_subparsers(required=True)
+    migrate_parser = subcommands.add_parser("migrate", help="upgrade the schema of the database")
+    migrate_parser.add_argument(
+        "--wait",
+        type=float,
+        default=60,
+        metavar="SECONDS",
+        help="how long to wait for PostgreSQL (default: %(default)s)",
+    )
+    migrate_parser.set_defaults(run=run_migrate)
     arguments = parser.parse_args()
-    logging.config.dictConfig(logs.CONFIG)
+    arguments.run(arguments)
+
+
+def run_migrate(arguments: argparse.Namespace) -> None:
+    """`migrate`: exits with code 1 and a message if PostgreSQL cannot be used."""
+    logging.config.dictConfig(logging_config())
     try:
         asyncio.run(migrate(load_settings(), arguments.wait))
-    except UNAVAILABLE as error:
-        sys.exit(f"{NAME}: the database cannot be used: {error!r}")
+    except UNAVAILABLE_ERRORS as error:
+        sys.exit(f"{NAME}: cannot use the database: {error!r}")

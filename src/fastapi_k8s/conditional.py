@@ -1,38 +1,54 @@
-"""Conditional requests (RFC 9110, section 13)."""
+"""Conditional requests: ETag, If-Match and If-None-Match (RFC 9110, section 13)."""
 
 from hashlib import blake2b
 from typing import Annotated
 
 from fastapi import Header, Response
 
-from .errors import ProblemError
+from .openapi import Responses
 
-IfMatch = Annotated[str, Header(description="The ETag of the version that you read.")]
-IfMatchIfGiven = Annotated[str | None, Header(alias="If-Match")]
-MAY_BE_KNOWN = {
-    "parameters": [{"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}],
-    "responses": {"304": {"description": "Not Modified"}},
-}  # `openapi_extra` of an operation that answers with `tagged`
+IfMatch = Annotated[
+    str, Header(alias="If-Match", description="The ETag of the version that you read, or `*`.")
+]
+"""A required If-Match: without it the response is 428 (RFC 6585, section 3)."""
+
+OptionalIfMatch = Annotated[
+    str | None, Header(alias="If-Match", description="The ETag of the version that you read.")
+]
+IfNoneMatch = Annotated[
+    str | None, Header(alias="If-None-Match", description="ETags of versions that you have.")
+]
+
+ETAG_HEADER = {
+    "ETag": {"description": "The entity tag of this version.", "schema": {"type": "string"}}
+}
+NOT_MODIFIED: Responses = {304: {"description": "Not Modified", "headers": ETAG_HEADER}}
 
 
 def entity_tag(body: bytes) -> str:
-    """A strong entity tag: a digest of the representation."""
+    """A strong entity tag: a digest of the representation `body`, in quotes."""
     return f'"{blake2b(body, digest_size=12).hexdigest()}"'
 
 
-def tagged(body: bytes, if_none_match: str | None = None) -> Response:
-    """200 with the JSON `body` and its ETag, or 304 if the client has that version."""
-    headers = {"ETag": entity_tag(body)}
-    if if_none_match is not None and _lists(if_none_match.replace("W/", ""), headers["ETag"]):
+def json_response_with_etag(
+    body: bytes, status: int = 200, if_none_match: str | None = None
+) -> Response:
+    """A response with the JSON `body` and its ETag, or 304 if the client has that version."""
+    etag = entity_tag(body)
+    headers = {"ETag": etag}
+    # If-None-Match compares weakly (RFC 9110, section 13.1.2).
+    if if_none_match is not None and _matches(if_none_match.replace("W/", ""), etag):
         return Response(status_code=304, headers=headers)
-    return Response(body, headers=headers, media_type="application/json")
+    return Response(body, status, headers, media_type="application/json")
 
 
-def check_match(if_match: str | None, current: bytes) -> None:
-    """Refuse (412) if If-Match is given and does not list the entity tag of `current`."""
-    if if_match is not None and not _lists(if_match, entity_tag(current)):
-        raise ProblemError(412, "It has changed since you read it.")
+def satisfies_if_match(if_match: str | None, current_body: bytes) -> bool:
+    """Whether If-Match is absent or lists the entity tag of `current_body`."""
+    return if_match is None or _matches(if_match, entity_tag(current_body))
 
 
-def _lists(header: str, tag: str) -> bool:
-    return header.strip() == "*" or tag in map(str.strip, header.split(","))
+def _matches(header: str, etag: str) -> bool:
+    """Whether a list of entity tags contains `etag`, or is `*`."""
+    if header.strip() == "*":
+        return True
+    return etag in [tag.strip() for tag in header.split(",")]

@@ -15,69 +15,86 @@ from .settings import Settings
 logger = logging.getLogger(__name__)
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
-# Options that providers print; asyncpg would pass them to the server, which refuses them.
-LIBPQ_ONLY = {"channel_binding", "connect_timeout", "gssencmode", "pgbouncer"}
-UNAVAILABLE = (
-    OSError,  # TimeoutError among them
+LIBPQ_ONLY_OPTIONS = {"channel_binding", "connect_timeout", "gssencmode", "pgbouncer"}
+"""Options in the URLs of providers that asyncpg would send to the server, which refuses them."""
+
+UNAVAILABLE_ERRORS = (
+    OSError,  # includes TimeoutError
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # shutting down, starting up, statement cancelled
     asyncpg.InsufficientResourcesError,  # too many connections, disk full
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
-    asyncpg.ReadOnlySQLTransactionError,  # a standby, in the middle of a failover
-    asyncpg.UndefinedTableError,  # not migrated yet
-    asyncpg.UndefinedObjectError,  # an option in the URL that it does not know
-    asyncpg.InterfaceError,  # the connection broke under its user, or the URL is wrong
-    asyncpg.InternalClientError,  # the connection broke in the middle of a commit
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, during a failover
+    asyncpg.UndefinedTableError,  # the schema is not migrated yet
+    asyncpg.UndefinedObjectError,  # the URL has an option that the server does not know
+    asyncpg.InterfaceError,  # the connection was closed during its use, or the URL is invalid
+    asyncpg.InternalClientError,  # the connection was closed during a commit
 )
 
 
-def dsn(settings: Settings) -> str:
-    """The database's URL, less the options that only libpq knows."""
-    url = urlsplit(settings.database_url.get_secret_value())
-    options = [(k, v) for k, v in parse_qsl(url.query) if k not in LIBPQ_ONLY]
-    return url._replace(query=urlencode(options)).geturl()
+class DatabaseUnavailableError(ProblemError):
+    """PostgreSQL cannot be used now: a 503 that the client may retry after a second."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "The database is unavailable.", {"Retry-After": "1"})
 
 
 @dataclass(frozen=True)
 class Database:
-    """Lends connections. Raises ProblemError (503) if none is free in time, or PostgreSQL fails."""
+    """A pool of connections. `pool_timeout` limits the wait for one, in seconds."""
 
     pool: "asyncpg.Pool[asyncpg.Record]"
-    acquire_timeout: float
+    pool_timeout: float
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection on which each statement commits by itself."""
+        """A connection on which each statement is its own transaction.
+
+        Raises `DatabaseUnavailableError` if none is free in time, or if PostgreSQL fails.
+        """
         try:
-            async with self.pool.acquire(timeout=self.acquire_timeout) as connection:
+            async with self.pool.acquire(timeout=self.pool_timeout) as connection:
                 yield connection
-        except UNAVAILABLE as error:
+        except UNAVAILABLE_ERRORS as error:
             logger.warning("database unavailable", extra={"fields": {"error": repr(error)}})
-            raise ProblemError(503, "The database is unavailable.", {"Retry-After": "1"}) from error
+            raise DatabaseUnavailableError from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """A connection in a transaction: committed at the end, rolled back on an error."""
+        """A connection in a transaction: committed at the end, rolled back after an exception.
+
+        Raises `DatabaseUnavailableError` like `connection`.
+        """
         async with self.connection() as connection, connection.transaction():
             yield connection
 
 
+def asyncpg_dsn(settings: Settings) -> str:
+    """The URL of the database without the options that only libpq knows."""
+    url = urlsplit(settings.database_url.get_secret_value())
+    options = [
+        (name, value) for name, value in parse_qsl(url.query) if name not in LIBPQ_ONLY_OPTIONS
+    ]
+    return url._replace(query=urlencode(options)).geturl()
+
+
 @asynccontextmanager
-async def open_database(settings: Settings, size: int) -> AsyncIterator[Database]:
-    """A pool of `size` connections at most, which connects at first use: its server may be down."""
+async def open_database(settings: Settings, pool_size: int) -> AsyncIterator[Database]:
+    """A pool of at most `pool_size` connections. It connects at first use."""
     pool = await asyncpg.create_pool(
-        dsn(settings),
-        min_size=0,
-        max_size=size,
+        asyncpg_dsn(settings),
+        min_size=0,  # PostgreSQL may be down when the service starts
+        max_size=pool_size,
         command_timeout=settings.database_statement_timeout,
-        reset=_keep_session,
+        reset=_keep_session_state,
     )
     try:
-        yield Database(pool, settings.database_acquire_timeout)
+        yield Database(pool, settings.database_pool_timeout)
     finally:
-        pool.terminate()  # nothing is under way any more, and close() would wait for a hung server
+        # No request is in progress any more, and close() would wait for a server that hangs.
+        pool.terminate()
 
 
-async def _keep_session(_: object) -> None:
-    """Save the round trip of RESET ALL: nothing here changes a session, only transactions."""
+async def _keep_session_state(_: object) -> None:
+    """Replaces RESET ALL, a round trip per request: no code here changes a session."""

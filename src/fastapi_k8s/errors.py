@@ -1,99 +1,166 @@
-"""The one place that turns errors into problem details (RFC 9457)."""
+"""Errors become problem details here, and only here (RFC 9457)."""
 
-import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-from fastapi import Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
-from starlette.types import Scope
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
-TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}  # Python 3.11 has older ones
-IF_MATCH_MISSING = {"in": "header", "field": "if-match", "detail": "Field required"}
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+ROUTED_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+REASON_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
+"""The names of RFC 9110. Python 3.11 and 3.12 have the older ones."""
+
+IF_MATCH = ("header", "If-Match")
+"""Where FastAPI reports that a required If-Match is missing."""
+
+
+class InvalidField(BaseModel):
+    """A field of the request that is invalid."""
+
+    location: str = Field(serialization_alias="in", examples=["body"])
+    field: str = Field(description="Its name, with dots between levels.", examples=["name"])
+    detail: str = Field(examples=["String should have at least 1 character"])
 
 
 class Problem(BaseModel):
-    """What the client is told about an error. `errors` names each bad field of the request."""
+    """An error (RFC 9457). `errors` has the invalid fields of a request, and is else absent."""
 
     type: str = "about:blank"
     title: str = Field(examples=["Unprocessable Content"])
     status: int = Field(examples=[422])
     detail: str = Field(examples=["The request has 1 invalid field."])
-    instance: str = Field(examples=["/path"])
+    instance: str = Field(description="The path of the request.", examples=["/path"])
     request_id: str = Field(examples=["0b0e6cf21b1f4c0aa3f5cbb7b1a2e6d4"])
-    errors: list[dict[str, str]] = Field([], examples=[[IF_MATCH_MISSING]])
-
-
-RESPONSE = {  # for OpenAPI: it documents every error of an operation
-    "description": "What went wrong.",
-    "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
-}
+    errors: list[InvalidField] | None = None
 
 
 class ProblemError(HTTPException):
-    """An outcome that the client is told about: its status, a sentence, headers."""
+    """An error that the client is told about: a status, a sentence and optional headers."""
 
 
-def respond(
-    scope: Scope, status: int, detail: str, headers: Mapping[str, str] | None = None, **more: Any
+def reason_phrase(status: int) -> str:
+    """The name of an HTTP status, such as `Not Found`."""
+    return REASON_PHRASES.get(status) or HTTPStatus(status).phrase
+
+
+def problem_response(
+    scope: Scope,
+    status: int,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    errors: list[InvalidField] | None = None,
 ) -> Response:
-    """Problem details as the answer to the request of `scope`, with `more` members."""
-    members = {
-        "type": "about:blank",
-        "title": TITLES.get(status) or HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "instance": quote(scope["path"]),
-        "request_id": scope["request_id"],
-        **more,
-    }
+    """Problem details as the response to the request of `scope`, which must have a request id."""
+    problem = Problem(
+        title=reason_phrase(status),
+        status=status,
+        detail=detail,
+        instance=quote(scope["path"]),
+        request_id=scope["request_id"],
+        errors=errors,
+    )
+    body = problem.model_dump_json(by_alias=True, exclude_none=True)
+    response = Response(body, status, headers, media_type=PROBLEM_MEDIA_TYPE)
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        headers = {"Connection": "close"}  # or the rest of the body would have to be read
-    # Escaped to ASCII: a client's own words may hold lone surrogates, which UTF-8 cannot carry.
-    return Response(json.dumps(members), status, headers, media_type="application/problem+json")
+        # On a kept connection the server would have to read the rest of the body first.
+        response.headers["Connection"] = "close"
+    return response
 
 
-def refuse_query(request: Request) -> None:
-    """Raise RequestValidationError for each query parameter, where an operation has none."""
-    if request.scope["query_string"] and request.query_params:
-        wrong = {"type": "extra_forbidden", "msg": "Extra inputs are not permitted"}
-        raise RequestValidationError([{**wrong, "loc": ("query", n)} for n in request.query_params])
+def add_exception_handlers(app: FastAPI) -> None:
+    """Answer each exception that has a status, and each invalid request, with problem details."""
+
+    @app.exception_handler(HTTPException)
+    async def handle_http_exception(request: Request, error: HTTPException) -> Response:
+        headers = error.headers
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            # Starlette lists the methods of the first matching route only.
+            headers = {"Allow": ", ".join(_allowed_methods(request))}
+        return problem_response(request.scope, error.status_code, error.detail, headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def handle_invalid_request(request: Request, error: RequestValidationError) -> Response:
+        return _invalid_request_response(request.scope, error)
 
 
-async def _on_http_exception(request: Request, error: Any) -> Response:
-    headers = error.headers
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        # Starlette names the methods of one matching route; RFC 9110 wants all of them.
-        routes, scopes = request.app.routes, [{**request.scope, "method": m} for m in METHODS]
-        served = [s for s in scopes if any(r.matches(s)[0] is Match.FULL for r in routes)]
-        headers = {"Allow": ", ".join(scope["method"] for scope in served)}
-    return respond(request.scope, error.status_code, error.detail, headers)
+def _allowed_methods(request: Request) -> list[str]:
+    """All methods that the path supports (RFC 9110, section 15.5.6)."""
+    methods = []
+    for method in ROUTED_METHODS:
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            methods.append(method)
+    return methods
 
 
-async def _on_invalid_request(request: Request, error: Any) -> Response:
-    found = error.errors()
-    if found[0]["type"] == "json_invalid":
-        return respond(request.scope, 400, f"The body is not JSON: {found[0]['ctx']['error']}.")
+def _invalid_request_response(scope: Scope, error: RequestValidationError) -> Response:
+    details = error.errors()
+    first = details[0]
+    if first["type"] == "json_invalid":
+        return problem_response(scope, 400, f"The body is not JSON: {first['ctx']['error']}.")
+    if any(each["type"] == "missing" and each["loc"] == IF_MATCH for each in details):
+        return problem_response(scope, 428, "Send If-Match with the ETag of the version you read.")
     if isinstance(error.body, bytes):
-        # FastAPI does not parse a body of another media type: it arrives here as it came.
-        return respond(request.scope, 415, "Send the body as Content-Type: application/json.")
-    errors = []
-    for each in found:
-        place, *path = each["loc"]
-        errors.append({"in": place, "field": ".".join(map(str, path)), "detail": each["msg"]})
-    if errors == [IF_MATCH_MISSING]:
-        return respond(request.scope, 428, "Send If-Match with the ETag of the version you read.")
-    detail = f"The request has {len(errors)} invalid field{'s' * (len(errors) > 1)}."
-    return respond(request.scope, 422, detail, errors=errors)
+        # FastAPI parses JSON only: a body of another media type is still bytes here.
+        return problem_response(scope, 415, "Send the body as Content-Type: application/json.")
+    errors = [_invalid_field(each) for each in details]
+    noun = "field" if len(errors) == 1 else "fields"
+    return problem_response(
+        scope, 422, f"The request has {len(errors)} invalid {noun}.", None, errors
+    )
 
 
-HANDLERS: dict[Any, Any] = {
-    HTTPException: _on_http_exception,
-    RequestValidationError: _on_invalid_request,
-}
+def _invalid_field(details: Mapping[str, Any]) -> InvalidField:
+    location, *path = details["loc"]
+    return InvalidField(
+        location=location,
+        field=_without_surrogates(".".join(str(name) for name in path)),
+        detail=_without_surrogates(details["msg"].removeprefix("Value error, ")),
+    )
+
+
+def _without_surrogates(text: str) -> str:
+    """Escape lone surrogates, which a client can send in JSON and UTF-8 cannot encode."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+class ContentTooLargeMiddleware:
+    """Replaces the text/plain 413 of Starlette with problem details.
+
+    If a body turns out to be larger than `max_body_size`, FastAPI raises an `HTTPException`. If
+    its Content-Length is, Starlette replaces the response of every exception handler.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_replaced = False
+
+        async def send_problem(message: Message) -> None:
+            nonlocal is_replaced
+            if is_replaced:
+                return
+            if _is_plain_413(message):
+                is_replaced = True
+                response = problem_response(scope, 413, reason_phrase(413))
+                await response(scope, receive, send)
+            else:
+                await send(message)
+
+        await self._app(scope, receive, send_problem)
+
+
+def _is_plain_413(message: Message) -> bool:
+    if message["type"] != "http.response.start":
+        return False
+    if message["status"] != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return False
+    return (b"content-type", PROBLEM_MEDIA_TYPE.encode()) not in message["headers"]

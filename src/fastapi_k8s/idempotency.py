@@ -1,50 +1,129 @@
-"""POST that is safe to retry (draft-ietf-httpapi-idempotency-key-header)."""
+"""POST requests that are safe to retry (draft-ietf-httpapi-idempotency-key-header)."""
 
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from typing import Annotated
 
-from fastapi import Header, Request, Response
+import asyncpg
+from fastapi import Depends, Header, Request, Response
 
-from .database import Connection
+from .database import Connection, Database
+from .dependencies import DatabaseDep, SettingsDep
 from .errors import ProblemError
 
 IdempotencyKey = Annotated[
     str | None,
-    Header(pattern=r"^[\x21-\x7e]{1,255}$", description="A retry with it creates nothing new."),
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[\x21-\x7e]{1,255}$",
+        description="A retry with the same key gets the first response and creates nothing.",
+    ),
 ]
 
-# To wait for a twin would hold a connection for each of its retries: they are turned away.
-LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))"
-FIND = "SELECT fingerprint, answer FROM idempotency_keys WHERE key = $1 AND expires_at > now()"
-STORE = """INSERT INTO idempotency_keys VALUES ($1, $2, $3, now() + $4)
-ON CONFLICT (key) DO UPDATE SET fingerprint = $2, answer = $3, expires_at = now() + $4"""
-# A few with each new key: they go faster than they come, and nobody waits for anybody.
-PURGE = """DELETE FROM idempotency_keys WHERE key IN (SELECT key FROM idempotency_keys
-    WHERE expires_at < now() LIMIT 10 FOR UPDATE SKIP LOCKED)"""
+# Not a lock that waits: each concurrent duplicate would occupy a connection.
+TRY_LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))"
+FIND_RESPONSE = """
+SELECT fingerprint, status, headers, body
+FROM idempotency_keys
+WHERE key = $1 AND expires_at > now()
+"""
+STORE_RESPONSE = """
+INSERT INTO idempotency_keys (key, fingerprint, status, headers, body, expires_at)
+VALUES ($1, $2, $3, $4, $5, now() + $6)
+ON CONFLICT (key) DO UPDATE SET
+    fingerprint = EXCLUDED.fingerprint,
+    status = EXCLUDED.status,
+    headers = EXCLUDED.headers,
+    body = EXCLUDED.body,
+    expires_at = EXCLUDED.expires_at
+"""
+# A few with each new key: expired keys go faster than new ones come, and no request waits.
+DELETE_EXPIRED = """
+DELETE FROM idempotency_keys
+WHERE key IN (
+    SELECT key FROM idempotency_keys
+    WHERE expires_at < now()
+    LIMIT 10
+    FOR UPDATE SKIP LOCKED
+)
+"""
 
 
-async def once(
-    request: Request, key: str | None, create: Callable[[Connection], Awaitable[Response]]
+@dataclass(frozen=True)
+class IdempotentRequest:
+    """A request with an optional Idempotency-Key. Its fingerprint tells it from other requests."""
+
+    database: Database
+    ttl: timedelta
+    key: str | None
+    fingerprint: bytes
+
+
+async def get_idempotent_request(
+    request: Request, database: DatabaseDep, settings: SettingsDep, key: IdempotencyKey = None
+) -> IdempotentRequest:
+    """The Idempotency-Key of the request, and what is needed to honour it."""
+    fingerprint = b"" if key is None else await _fingerprint(request)
+    ttl = timedelta(seconds=settings.idempotency_ttl)
+    return IdempotentRequest(database, ttl, key, fingerprint)
+
+
+async def _fingerprint(request: Request) -> bytes:
+    request_line = f"{request.method} {request.url.path}\n"
+    return sha256(request_line.encode() + await request.body()).digest()
+
+
+IdempotentRequestDep = Annotated[IdempotentRequest, Depends(get_idempotent_request)]
+
+
+async def run_idempotently(
+    request: IdempotentRequest, create: Callable[[Connection], Awaitable[Response]]
 ) -> Response:
-    """Run `create` in a transaction, or return the answer that it gave to `key` before."""
-    async with request.state.database.transaction() as connection:
-        if key is None:
+    """Run `create` in a transaction, or return the response that it gave to the same key before.
+
+    Raises ProblemError: 409 if a request with the key is in progress, 422 if the key was used for
+    another request.
+    """
+    async with request.database.transaction() as connection:
+        if request.key is None:
             return await create(connection)
-        if not await connection.fetchval(LOCK, key):
-            raise ProblemError(409, "A twin of this request is running.", {"Retry-After": "1"})
-        line = f"{request.method} {request.url.path}\n"
-        fingerprint = sha256(line.encode() + await request.body()).digest()
-        if stored := await connection.fetchrow(FIND, key):
-            if stored["fingerprint"] != fingerprint:
-                raise ProblemError(422, "This Idempotency-Key was used for another request.")
-            return Response(*json.loads(stored["answer"]))
+        if not await connection.fetchval(TRY_LOCK, request.key):
+            raise ProblemError(
+                409,
+                "A request with this Idempotency-Key is still in progress.",
+                {"Retry-After": "1"},
+            )
+        stored = await connection.fetchrow(FIND_RESPONSE, request.key)
+        if stored is not None:
+            return _stored_response(stored, request.fingerprint)
         response = await create(connection)
-        body = bytes(response.body).decode()
-        answer = json.dumps([body, response.status_code, dict(response.headers)])
-        ttl = timedelta(seconds=request.state.settings.idempotency_ttl)
-        await connection.execute(STORE, key, fingerprint, answer, ttl)
-        await connection.execute(PURGE)
+        await _store_response(connection, request, response)
         return response
+
+
+def _stored_response(stored: asyncpg.Record, fingerprint: bytes) -> Response:
+    if stored["fingerprint"] != fingerprint:
+        raise ProblemError(422, "This Idempotency-Key was used for another request.")
+    return Response(
+        content=stored["body"],
+        status_code=stored["status"],
+        headers=json.loads(stored["headers"]),
+    )
+
+
+async def _store_response(
+    connection: Connection, request: IdempotentRequest, response: Response
+) -> None:
+    await connection.execute(
+        STORE_RESPONSE,
+        request.key,
+        request.fingerprint,
+        response.status_code,
+        json.dumps(dict(response.headers)),
+        bytes(response.body),
+        request.ttl,
+    )
+    await connection.execute(DELETE_EXPIRED)

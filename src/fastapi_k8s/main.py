@@ -1,69 +1,86 @@
-"""The whole composition."""
+"""The application: what the lifespan opens, the routes, and the middleware around them."""
 
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import PlainTextResponse
+from fastapi.routing import APIRoute
 
-from . import NAME, errors, health
+from . import NAME, health
 from .cache import open_cache
 from .database import open_database
+from .dependencies import LifespanState
+from .errors import ContentTooLargeMiddleware, add_exception_handlers
 from .items import routes as items  # example
 from .migrations import newest_revision
 from .observability import metrics
-from .observability.requests import Observe
+from .observability.middleware import ObservabilityMiddleware
+from .openapi import OTHER_ERRORS, complete_openapi
+from .readiness import Readiness
 from .settings import Settings, load_settings
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application. It does no I/O until its lifespan begins."""
+    """The application with these settings. It does no I/O before its lifespan begins."""
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        # Opened in this order, closed in reverse; what is yielded is every request's `state`.
+    async def lifespan(_: FastAPI) -> AsyncIterator[LifespanState]:
+        # Opened in this order, closed in reverse.
         async with (
             open_database(settings, settings.database_pool_size) as database,
-            open_database(settings, 1) as probed,
+            open_database(settings, pool_size=1) as readiness_database,
             open_cache(settings) as cache,
         ):
-            ready = health.Readiness(probed, cache, newest_revision())
-            yield {"settings": settings, "database": database, "cache": cache, "readiness": ready}
+            readiness = Readiness(readiness_database, cache, newest_revision())
+            yield LifespanState(
+                settings=settings, database=database, cache=cache, readiness=readiness
+            )
 
     app = FastAPI(
         title=NAME,
         version=settings.app_version or version(NAME),
         lifespan=lifespan,
-        exception_handlers=errors.HANDLERS,
-        responses={"default": errors.RESPONSE},
+        responses=OTHER_ERRORS,
+        generate_unique_id_function=operation_id,
         redirect_slashes=False,
         redoc_url=None,
     )
-    # Not by routers, each of which FastAPI matches twice: probes come every few seconds.
-    app.get("/health")(health.health)
-    app.get("/ready", responses={503: {"model": health.Ready}})(health.ready)
-    app.get("/version")(health.running_version)
-    app.get("/metrics", response_class=PlainTextResponse)(metrics.metrics)
+    # Not `FastAPI(max_body_size=...)`, enforced outside of all middleware: a 413 would have
+    # no request id, no log line and no problem details.
+    app.router.max_body_size = settings.max_body_size
+    app.include_router(health.router)
+    app.include_router(metrics.router)
     app.include_router(items.router)  # example
-    app.add_middleware(Observe, max_body_size=settings.max_body_size)
-    # The last one added is the first to see a request, and the last to see its answer.
+    add_exception_handlers(app)
+    add_middleware(app, settings)
+    complete_openapi(app)
+    return app
+
+
+def add_middleware(app: FastAPI, settings: Settings) -> None:
+    """Wrap the routes. The middleware that is added last is the outermost."""
+    app.add_middleware(ContentTooLargeMiddleware)
+    app.add_middleware(ObservabilityMiddleware)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=settings.cors_origins.replace(" ", "").split(","),
+            allow_origins=settings.cors_origins,
             allow_methods=["*"],
             allow_headers=["*"],
             expose_headers=["ETag", "Location", "X-Request-ID"],
         )
-    return app
 
 
-def application() -> FastAPI:
-    """The application as servers start it: settings from the environment, or exit code 2."""
+def operation_id(route: APIRoute) -> str:
+    """The OpenAPI operation id: the name of the function, which generated clients use too."""
+    return route.name
+
+
+def create_app_from_environment() -> FastAPI:
+    """The application as servers start it. Exits with code 2 if a setting is invalid."""
     settings = load_settings()
     logging.getLogger().setLevel(settings.log_level)
     return create_app(settings)

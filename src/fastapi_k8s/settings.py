@@ -1,24 +1,32 @@
-"""Every setting. docs/configuration.md explains each, and a test holds the two together."""
+"""Every setting of the service, as docs/configuration.md explains them."""
 
 import sys
 from pathlib import Path
-from typing import Literal
-from urllib.parse import parse_qs, urlsplit
+from typing import Annotated, Any, Literal
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 from redis.asyncio import ConnectionPool
 
 from . import NAME
 
-SECRETS = Path("/run/secrets")
-SCHEMES = {"database_url": ("postgresql", "postgres"), "redis_url": ("redis", "rediss", "unix")}
-SSL_MODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
+SECRETS_DIR = Path("/run/secrets")
+"""Where Docker and Kubernetes mount secrets: a file per setting, named like the setting."""
+
+DATABASE_SCHEMES = ("postgresql", "postgres")
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+SSL_MODES = ("allow", "disable", "prefer", "require", "verify-ca", "verify-full")
+DEFAULT_PORTS = {"http": 80, "https": 443}
 DEVELOPMENT_PASSWORDS = {"", "development", "postgres", "password", "secret", "changeme"}
 
 
 class Settings(BaseSettings):
-    """From the environment, `.env` and `/run/secrets`. Times are in seconds, sizes in bytes."""
+    """Settings from the environment, `.env` and `/run/secrets`, in this order of precedence.
+
+    Times are in seconds, sizes in bytes. Raises `ValidationError` for an invalid value; the error
+    never contains the value, because it may be a password.
+    """
 
     model_config = SettingsConfigDict(
         env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
@@ -27,7 +35,7 @@ class Settings(BaseSettings):
     environment: Literal["development", "production"] = "development"
     database_url: SecretStr
     database_pool_size: int = Field(10, ge=1, le=1000)
-    database_acquire_timeout: float = Field(2, gt=0, le=60)
+    database_pool_timeout: float = Field(2, gt=0, le=60)
     database_statement_timeout: float = Field(5, gt=0, le=600)
     redis_url: SecretStr = SecretStr("")
     redis_timeout: float = Field(0.1, gt=0, le=10)
@@ -35,41 +43,115 @@ class Settings(BaseSettings):
     idempotency_ttl: int = Field(86_400, ge=1, le=2_592_000)
     drain_seconds: float = Field(0, ge=0, le=60)
     max_body_size: int = Field(1_048_576, ge=1)
-    cors_origins: str = ""
+    # NoDecode: pydantic-settings would expect a JSON array in the environment.
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     root_path: str = Field("", pattern="^(/.*[^/])?$")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     app_version: str = ""
     git_sha: str = "unknown"
 
-    @field_validator("database_url", "redis_url")
+    @field_validator("database_url")
     @classmethod
-    def _is_url(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
-        schemes, text = SCHEMES[str(info.field_name)], value.get_secret_value()
-        if info.field_name == "redis_url" and not text:
+    def _check_database_url(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        url = _parse_url(value.get_secret_value(), DATABASE_SCHEMES)
+        for ssl_mode in parse_qs(url.query).get("sslmode", []):
+            if ssl_mode not in SSL_MODES:
+                raise ValueError(f"sslmode must be one of {', '.join(SSL_MODES)}")
+        _check_password(url, info)
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        text = value.get_secret_value()
+        if not text:  # no cache
             return value
+        url = _parse_url(text, REDIS_SCHEMES)
         try:
-            url = urlsplit(text)
-            usable = url.scheme in schemes and url.port != 0
-            if usable and schemes is SCHEMES["redis_url"]:
-                ConnectionPool.from_url(text).make_connection()  # type: ignore[no-untyped-call]
+            # redis-py reads the options of the URL only when it opens the first connection.
+            ConnectionPool.from_url(text).make_connection()  # type: ignore[no-untyped-call]
         except (ValueError, TypeError):
-            usable = False
-        if not usable:  # what was given stays unsaid: it may hold a password
-            raise ValueError(f"must be a URL such as {schemes[0]}://user:password@host:port/name")
-        if not SSL_MODES.issuperset(parse_qs(url.query).get("sslmode", [])):
-            raise ValueError(f"sslmode must be one of {', '.join(sorted(SSL_MODES))}")
-        if info.data.get("environment") == "production" and url.password in DEVELOPMENT_PASSWORDS:
-            raise ValueError("has no password, or a password for development, in production")
+            raise ValueError(_url_hint(REDIS_SCHEMES)) from None
+        _check_password(url, info)
+        return value
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_cors_origins(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return [origin.strip() for origin in value.split(",") if origin.strip()]
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_cors_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if origin != "*" and not _is_origin(origin):
+                raise ValueError(
+                    "must be origins as browsers send them, separated by commas, such as"
+                    " https://app.example.com: lower case, no path, no trailing slash,"
+                    " no default port; or * for every origin"
+                )
         return value
 
 
 def load_settings() -> Settings:
-    """Read the settings, or print a line for each wrong one and leave with exit code 2."""
+    """Read the settings.
+
+    Prints one line per invalid setting to standard error and exits with code 2 if there is any.
+    """
     try:
-        return Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None)
+        return Settings(_secrets_dir=SECRETS_DIR if SECRETS_DIR.is_dir() else None)
     except ValidationError as error:
-        problems = [f"{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors()]
+        problems = [_describe_error(details) for details in error.errors()]
     except (OSError, UnicodeDecodeError, SettingsError) as error:
-        problems = [f".env or {SECRETS}: {error}"]
-    print(f"{NAME}: these settings are wrong:", *problems, sep="\n  ", file=sys.stderr)
+        problems = [f".env or {SECRETS_DIR}: {error}"]
+    print(f"{NAME}: invalid settings:", *problems, sep="\n  ", file=sys.stderr)
     sys.exit(2)
+
+
+def _describe_error(details: Any) -> str:
+    """The name of a setting and what is wrong with it."""
+    name = str(details["loc"][0]).upper()
+    return f"{name}: {details['msg'].removeprefix('Value error, ')}"
+
+
+def _parse_url(text: str, schemes: tuple[str, ...]) -> SplitResult:
+    """Split a URL. Raises ValueError, without its text, unless it has one of the schemes."""
+    try:
+        url = urlsplit(text)
+        is_valid = url.scheme in schemes and url.port != 0
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise ValueError(_url_hint(schemes))
+    return url
+
+
+def _url_hint(schemes: tuple[str, ...]) -> str:
+    return f"must be a URL such as {schemes[0]}://user:password@host:port/name"
+
+
+def _check_password(url: SplitResult, info: ValidationInfo) -> None:
+    """Raise ValueError for a password in production that everybody knows."""
+    if info.data.get("environment") != "production":
+        return
+    if url.password in DEVELOPMENT_PASSWORDS:
+        raise ValueError("has no password, or a password for development, in production")
+
+
+def _is_origin(text: str) -> bool:
+    """Whether a browser could send this as `Origin` (RFC 6454, section 6.2)."""
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        return False
+    return (
+        text == f"{url.scheme}://{url.netloc}"
+        and bool(url.hostname)
+        and "@" not in url.netloc
+        and text.isascii()
+        and text == text.lower()
+        and (port is None or port != DEFAULT_PORTS.get(url.scheme))
+    )

@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from fastapi import Request
 
 from fastapi_k8s.main import create_app
-from tests.conftest import MakeSettings, Serve
+from tests.conftest import LogLines, MakeSettings, Serve
 
 from .conftest import LIMIT
 
@@ -44,9 +45,27 @@ async def test_a_larger_body_is_413_and_the_client_is_served_on(
     assert (await things.get("/things/7")).status_code == 200
 
 
-async def test_the_service_has_the_limit_of_its_settings(
-    make_settings: MakeSettings, serve: Serve
+@pytest.mark.parametrize("send", [bytes, in_chunks], ids=["declared", "in chunks"])
+async def test_an_operation_can_raise_the_limit(
+    make_settings: MakeSettings, serve: Serve, send: type[bytes]
 ) -> None:
-    async with serve(create_app(make_settings(max_body_size=10))) as client:
-        assert (await client.post("/nothing", content=b"x" * 10)).status_code == 404
-        assert (await client.post("/nothing", content=b"x" * 11)).status_code == 413
+    app = create_app(make_settings(max_body_size=10))
+
+    @app.post("/uploads", max_body_size=20)
+    async def upload(request: Request) -> int:
+        return len(await request.body())
+
+    async with serve(app) as client:
+        for size, status in ((20, 200), (21, 413)):
+            response = await client.post("/uploads", content=send(b"x" * size))
+            assert response.status_code == status
+
+
+@pytest.mark.parametrize("send", [bytes, in_chunks], ids=["declared", "in chunks"])
+async def test_a_413_has_a_request_id_and_a_log_line(
+    things: httpx.AsyncClient, log_lines: LogLines, send: type[bytes]
+) -> None:
+    response = await things.post("/things", content=send(body(LIMIT + 1)), headers=JSON)
+    [line] = log_lines()
+    assert (line["status"], line["level"]) == (413, "INFO")
+    assert line["request_id"] == response.headers["x-request-id"] == response.json()["request_id"]

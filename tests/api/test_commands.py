@@ -42,7 +42,7 @@ def test_without_a_database_url_it_says_so_and_ends_with_code_2(
     done = run(command, tmp_path, PORT=str(free_port()))
     assert done.returncode == 2
     assert [line.strip() for line in done.stderr.splitlines()] == [
-        f"{NAME}: these settings are wrong:",
+        f"{NAME}: invalid settings:",
         "DATABASE_URL: Field required",
     ]
     assert "Traceback" not in done.stdout
@@ -70,5 +70,5 @@ def test_migrating_without_a_server_is_one_message_and_code_1(tmp_path: Path) ->
     done = run([*MIGRATE, "--wait", "0"], tmp_path, DATABASE_URL=url)
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
-    assert line.startswith(f"{NAME}: the database cannot be used: ConnectionRefusedError(")
+    assert line.startswith(f"{NAME}: cannot use the database: ConnectionRefusedError(")
     assert "hidden" not in done.stdout + done.stderr

@@ -16,7 +16,7 @@ async def test_an_unhandled_error_is_500_and_says_nothing_of_itself(
         "type": "about:blank",
         "title": "Internal Server Error",
         "status": 500,
-        "detail": "It is logged.",
+        "detail": "An unexpected error occurred.",
         "instance": "/things/7",
         "request_id": answer.headers["x-request-id"],
     }

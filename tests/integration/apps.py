@@ -12,7 +12,7 @@ from fastapi_k8s import main
 
 def with_probes() -> FastAPI:
     """The service, and routes that tell the worker's process and that take their time."""
-    app = main.application()
+    app = main.create_app_from_environment()
 
     @app.get("/process")
     async def process() -> int:
@@ -27,7 +27,7 @@ def with_probes() -> FastAPI:
 
 
 def bare() -> FastAPI:
-    """An application that knows nothing of the service's settings."""
+    """An create_app_from_environment that knows nothing of the service's settings."""
     app = FastAPI()
 
     @app.get("/health")
@@ -38,7 +38,7 @@ def bare() -> FastAPI:
 
 
 def failing() -> FastAPI:
-    """An application that does not start."""
+    """An create_app_from_environment that does not start."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

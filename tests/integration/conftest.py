@@ -88,7 +88,7 @@ async def template(postgres: Postgres) -> str:
     """The name of a migrated database, to be cloned."""
     await admin(postgres.url, "CREATE DATABASE template_migrated")
     url = with_database(postgres.url, "template_migrated")
-    await migrate(Settings(_env_file=None, database_url=url), wait=0)
+    await migrate(Settings(_env_file=None, database_url=url), wait_seconds=0)
     return "template_migrated"
 
 
@@ -117,7 +117,7 @@ def make_settings(database_url: str, valkey: Valkey) -> MakeSettings:
         "database_url": database_url,
         "redis_url": valkey.url,
         "redis_timeout": 5,
-        "database_acquire_timeout": 30,
+        "database_pool_timeout": 30,
         "database_statement_timeout": 30,
     }
 

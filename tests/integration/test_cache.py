@@ -29,10 +29,10 @@ async def until_in_use(cache: Cache, key: str) -> None:
     """Wait until reads go to Redis again."""
     async with asyncio.timeout(10):
         while True:
-            await cache.read(key, loader(b"again"))
-            if await cache.read(key, loader(b"later")) == b"again":
+            await cache.get_or_load(key, loader(b"again"))
+            if await cache.get_or_load(key, loader(b"later")) == b"again":
                 return
-            await cache.drop(key)
+            await cache.invalidate(key)
             await asyncio.sleep(0.05)
 
 
@@ -44,20 +44,20 @@ async def cache(own_valkey: Valkey, make_settings: MakeSettings) -> AsyncIterato
 
 async def test_a_value_is_loaded_once_and_then_read_from_redis(cache: Cache) -> None:
     load = loader(b"value")
-    assert [await cache.read("key", load) for _ in range(3)] == [b"value"] * 3
+    assert [await cache.get_or_load("key", load) for _ in range(3)] == [b"value"] * 3
 
 
 async def test_a_dropped_value_is_loaded_again(cache: Cache) -> None:
-    await cache.read("key", loader(b"old"))
-    await cache.drop("key")
-    assert await cache.read("key", loader(b"new")) == b"new"
+    await cache.get_or_load("key", loader(b"old"))
+    await cache.invalidate("key")
+    assert await cache.get_or_load("key", loader(b"new")) == b"new"
 
 
 async def test_a_value_expires(own_valkey: Valkey, make_settings: MakeSettings) -> None:
-    async with open_cache(make_settings(redis_url=own_valkey.url, cache_ttl=1)) as cache:
-        await cache.read("key", loader(b"old"))
+    async with open_cache(make_settings(redis_url=own_valkey.url, cache_ttl_seconds=1)) as cache:
+        await cache.get_or_load("key", loader(b"old"))
         async with asyncio.timeout(10):
-            while await cache.read("key", loader(b"new")) == b"old":
+            while await cache.get_or_load("key", loader(b"new")) == b"old":
                 await asyncio.sleep(0.05)
 
 
@@ -70,13 +70,13 @@ async def test_a_reader_who_loaded_before_a_write_does_not_fill_after_it(cache: 
         await committed.wait()
         return b"old"
 
-    reader = asyncio.create_task(cache.read("key", slow))
+    reader = asyncio.create_task(cache.get_or_load("key", slow))
     await loading.wait()
-    await cache.drop("key")
+    await cache.invalidate("key")
     committed.set()
     assert await reader == b"old"
-    assert await cache.read("key", loader(b"new")) == b"new"
-    assert await cache.read("key", loader(b"newer")) == b"new"
+    assert await cache.get_or_load("key", loader(b"new")) == b"new"
+    assert await cache.get_or_load("key", loader(b"newer")) == b"new"
 
 
 async def test_of_concurrent_readers_one_fills_and_none_waits(cache: Cache) -> None:
@@ -89,11 +89,11 @@ async def test_of_concurrent_readers_one_fills_and_none_waits(cache: Cache) -> N
             await all_loading.wait()
             return value
 
-        return await cache.read("key", load)
+        return await cache.get_or_load("key", load)
 
     async with asyncio.timeout(20):
         assert await asyncio.gather(*map(read, values)) == values
-    assert await cache.read("key", loader()) in values
+    assert await cache.get_or_load("key", loader()) in values
 
 
 async def test_a_reader_that_fails_to_load_leaves_nothing_behind(cache: Cache) -> None:
@@ -101,8 +101,8 @@ async def test_a_reader_that_fails_to_load_leaves_nothing_behind(cache: Cache) -
         raise LookupError
 
     with pytest.raises(LookupError):
-        await cache.read("key", fail)
-    assert await cache.read("key", loader(b"value")) == b"value"
+        await cache.get_or_load("key", fail)
+    assert await cache.get_or_load("key", loader(b"value")) == b"value"
 
 
 async def test_no_reader_sees_an_older_value_after_an_acknowledged_write(cache: Cache) -> None:
@@ -118,7 +118,7 @@ async def test_no_reader_sees_an_older_value_after_an_acknowledged_write(cache: 
         nonlocal stored, acknowledged
         for number in range(1, 300):
             stored = number  # the commit
-            await cache.drop("key")
+            await cache.invalidate("key")
             acknowledged = number
             await asyncio.sleep(0)
 
@@ -126,7 +126,7 @@ async def test_no_reader_sees_an_older_value_after_an_acknowledged_write(cache: 
         reads = 0
         while not writer.done():
             known = acknowledged
-            assert int(await cache.read("key", load)) >= known
+            assert int(await cache.get_or_load("key", load)) >= known
             reads += 1
         return reads
 
@@ -137,8 +137,8 @@ async def test_no_reader_sees_an_older_value_after_an_acknowledged_write(cache: 
 
 async def test_without_a_server_values_are_loaded(make_settings: MakeSettings) -> None:
     async with open_cache(make_settings(redis_url=f"redis://127.0.0.1:{free_port()}")) as cache:
-        assert await cache.read("key", loader(b"value")) == b"value"
-        await cache.drop("key")
+        assert await cache.get_or_load("key", loader(b"value")) == b"value"
+        await cache.invalidate("key")
         assert await cache.status() == "unreachable"
 
 
@@ -147,17 +147,17 @@ async def test_a_wrong_password_counts_as_unreachable(
 ) -> None:
     url = f"redis://:wrong@127.0.0.1:{own_valkey.port}"
     async with open_cache(make_settings(redis_url=url)) as cache:
-        assert await cache.read("key", loader(b"value")) == b"value"
+        assert await cache.get_or_load("key", loader(b"value")) == b"value"
         assert await cache.status() == "unreachable"
 
 
 async def test_a_killed_server_is_passed_by_and_used_again_when_it_is_back(
     cache: Cache, own_valkey: Valkey
 ) -> None:
-    await cache.read("key", loader(b"cached"))
+    await cache.get_or_load("key", loader(b"cached"))
     own_valkey.stop(signal.SIGKILL)
     for n in range(5):
-        assert await cache.read("key", loader(b"%d" % n)) == b"%d" % n
+        assert await cache.get_or_load("key", loader(b"%d" % n)) == b"%d" % n
     own_valkey.start()
     await until_in_use(cache, "key")
 
@@ -166,13 +166,13 @@ async def test_a_server_that_hangs_costs_its_time_limit_once_per_pause(
     own_valkey: Valkey, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While reads pass Redis by, a thousand of them load without asking it."""
-    monkeypatch.setattr(cache_module, "PAUSE", 3600)
+    monkeypatch.setattr(cache_module, "CIRCUIT_OPEN_SECONDS", 3600)
     settings = make_settings(redis_url=own_valkey.url, redis_timeout=0.2)
     async with open_cache(settings) as cache:
         own_valkey.freeze()
         try:
             for n in range(1000):
-                assert await cache.read("key", loader(b"%d" % n)) == b"%d" % n
+                assert await cache.get_or_load("key", loader(b"%d" % n)) == b"%d" % n
         finally:
             own_valkey.thaw()
 
@@ -182,7 +182,7 @@ async def test_what_somebody_else_stored_under_a_key_is_not_taken_for_a_value(
 ) -> None:
     async with Redis.from_url(own_valkey.url) as redis:
         await redis.set("key", b"something else")
-        assert await cache.read("key", loader(b"value")) == b"value"
+        assert await cache.get_or_load("key", loader(b"value")) == b"value"
         await redis.delete("key")
         await redis.rpush("key", "a list")
-        assert await cache.read("key", loader(b"value")) == b"value"
+        assert await cache.get_or_load("key", loader(b"value")) == b"value"

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from fastapi_k8s.database import UNAVAILABLE
+from fastapi_k8s.database import UNAVAILABLE_ERRORS
 from fastapi_k8s.main import create_app
 from fastapi_k8s.migrations.migrate import migrate
 from tests.conftest import MakeSettings, Serve
@@ -41,7 +41,7 @@ async def until_asleep(server: Postgres, number: int) -> None:
 
 @pytest.fixture
 async def migrated(own_postgres: Postgres, make_settings: MakeSettings) -> Postgres:
-    await migrate(make_settings(database_url=own_postgres.url), wait=0)
+    await migrate(make_settings(database_url=own_postgres.url), wait_seconds=0)
     return own_postgres
 
 
@@ -50,7 +50,7 @@ async def service(
     migrated: Postgres, make_settings: MakeSettings, serve: Serve
 ) -> AsyncIterator[httpx.AsyncClient]:
     settings = make_settings(
-        database_url=migrated.url, database_acquire_timeout=0.5, database_statement_timeout=2
+        database_url=migrated.url, database_pool_timeout=0.5, database_statement_timeout=2
     )
     async with serve(with_sleep(create_app(settings))) as client:
         yield client
@@ -59,7 +59,7 @@ async def service(
 async def test_an_exhausted_pool_answers_503_with_retry_after(
     make_settings: MakeSettings, serve: Serve
 ) -> None:
-    settings = make_settings(database_pool_size=2, database_acquire_timeout=0.2)
+    settings = make_settings(database_pool_size=2, database_pool_timeout=0.2)
     async with serve(with_sleep(create_app(settings))) as client:
         busy = [asyncio.create_task(client.post("/sleep/2")) for _ in range(2)]
         async with asyncio.timeout(10):
@@ -174,7 +174,7 @@ async def test_options_that_providers_print_are_understood(
 ) -> None:
     url = database_url.replace("postgresql://", "postgres://") + f"?{options}"
     settings = make_settings(database_url=url)
-    await migrate(settings, wait=0)
+    await migrate(settings, wait_seconds=0)
     async with serve(create_app(settings)) as client:
         assert (await client.get("/ready")).status_code == 200
 
@@ -184,8 +184,8 @@ async def test_a_wrong_option_makes_unready_and_ends_a_migration_at_once(
     option: str, database_url: str, make_settings: MakeSettings, serve: Serve
 ) -> None:
     settings = make_settings(database_url=f"{database_url}?{option}")
-    with pytest.raises(UNAVAILABLE):
-        await migrate(settings, wait=3600)
+    with pytest.raises(UNAVAILABLE_ERRORS):
+        await migrate(settings, wait_seconds=3600)
     async with serve(create_app(settings)) as client:
         assert (await client.get("/ready")).json()["checks"]["database"] == "unreachable"
 

@@ -7,10 +7,10 @@ from typing import Annotated
 import asyncpg
 import httpx
 import pytest
-from fastapi import Body, FastAPI, Request, Response
+from fastapi import Body, FastAPI, Response
 
 from fastapi_k8s.database import Connection
-from fastapi_k8s.idempotency import IdempotencyKey, once
+from fastapi_k8s.idempotency import IdempotentRequestDep, run_idempotently
 from fastapi_k8s.main import create_app
 from tests.conftest import MakeSettings, Serve
 from tests.integration.conftest import admin, query
@@ -23,9 +23,7 @@ def with_notes(app: FastAPI) -> FastAPI:
 
     @app.post("/notes")
     async def create(
-        request: Request,
-        text: Annotated[str, Body(embed=True)],
-        idempotency_key: IdempotencyKey = None,
+        text: Annotated[str, Body(embed=True)], idempotent_request: IdempotentRequestDep
     ) -> Response:
         async def insert(connection: Connection) -> Response:
             number = await connection.fetchval(
@@ -35,7 +33,7 @@ def with_notes(app: FastAPI) -> FastAPI:
                 raise RuntimeError("after the insert")
             return Response(f"{number}", 201, {"Location": f"/notes/{number}"}, "application/json")
 
-        return await once(request, idempotency_key, insert)
+        return await run_idempotently(idempotent_request, insert)
 
     return app
 

@@ -82,7 +82,7 @@ async def service(
     own_postgres: Postgres, make_settings: MakeSettings, serve: Serve
 ) -> AsyncIterator[httpx.AsyncClient]:
     settings = make_settings(database_url=own_postgres.url)
-    await migrate(settings, wait=0)
+    await migrate(settings, wait_seconds=0)
     async with serve(create_app(settings)) as client:
         yield client
 

@@ -90,7 +90,7 @@ async def test_a_database_that_is_ahead_is_left_alone(
     await admin(database_url, "UPDATE alembic_version SET version_num = '9999'")
     before = await query(database_url, COLUMNS)
     with caplog.at_level("INFO"):
-        await migrate(make_settings(), wait=0)
+        await migrate(make_settings(), wait_seconds=0)
     assert "schema 9999 is ahead" in caplog.text
     assert await revision(database_url) == "9999"
     assert await query(database_url, COLUMNS) == before
@@ -101,12 +101,12 @@ async def test_a_failing_migration_leaves_nothing_half_done(
 ) -> None:
     """The last revision fails because its table is there already: the first is undone too."""
     settings = make_settings(database_url=empty_database)
-    await migrate(settings, wait=0)
+    await migrate(settings, wait_seconds=0)
     last = (await query(empty_database, COLUMNS))[-1][0]
     await run_alembic(empty_database, "downgrade", "base")
     await admin(empty_database, f"CREATE TABLE {last} ()")
     with pytest.raises(Exception, match="already exists"):
-        await migrate(settings, wait=0)
+        await migrate(settings, wait_seconds=0)
     assert await query(empty_database, COLUMNS) == []
     assert await query(empty_database, "SELECT version_num FROM alembic_version") == []
 
@@ -115,7 +115,9 @@ async def test_a_database_that_is_still_starting_is_waited_for(
     own_postgres: Postgres, make_settings: MakeSettings
 ) -> None:
     own_postgres.stop()
-    waiting = asyncio.create_task(migrate(make_settings(database_url=own_postgres.url), wait=30))
+    waiting = asyncio.create_task(
+        migrate(make_settings(database_url=own_postgres.url), wait_seconds=30)
+    )
     await asyncio.sleep(0.7)
     assert not waiting.done()
     await asyncio.to_thread(own_postgres.start)
@@ -146,7 +148,7 @@ async def test_a_wrong_password_is_not_waited_on(
 ) -> None:
     wrong = database_url.replace("postgres:", "postgres:x")
     with pytest.raises(asyncpg.InvalidPasswordError):
-        await migrate(make_settings(database_url=wrong), wait=3600)
+        await migrate(make_settings(database_url=wrong), wait_seconds=3600)
 
 
 async def test_a_refused_password_ends_it_with_one_line_without_the_password(

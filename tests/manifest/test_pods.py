@@ -5,7 +5,7 @@ import re
 import pytest
 
 from fastapi_k8s.main import create_app
-from fastapi_k8s.server import Worker
+from fastapi_k8s.server.worker import DrainingWorker
 from tests.checkout import PROJECT
 from tests.conftest import MakeSettings
 from tests.manifest.conftest import (
@@ -133,7 +133,7 @@ def test_readiness_fails_before_liveness_and_startup(workload: str) -> None:
 def test_a_pod_has_time_to_drain_and_to_finish_requests_in_flight() -> None:
     drain_seconds = float(find_object("ConfigMap")["data"]["DRAIN_SECONDS"])
     assert drain_seconds >= 3, "nodes may send requests up to 3 s after a pod was deleted"
-    in_flight_seconds = Worker.CONFIG_KWARGS["timeout_graceful_shutdown"]
+    in_flight_seconds = DrainingWorker.CONFIG_KWARGS["timeout_graceful_shutdown"]
     shutdown_seconds = drain_seconds + LAST_RESPONSES_SECONDS + in_flight_seconds
     assert pod_templates()["api"]["spec"]["terminationGracePeriodSeconds"] > shutdown_seconds
 

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from fastapi_k8s import cache as module
-from fastapi_k8s.cache import PAUSE, Cache
+from fastapi_k8s.cache import CIRCUIT_OPEN_SECONDS, Cache
 
 
 class FakeRedis:
@@ -50,7 +50,7 @@ def redis() -> FakeRedis:
 
 @pytest.fixture
 def cache(redis: FakeRedis, clock: Clock) -> Cache:
-    return Cache(cast("Redis", redis), ttl=30)
+    return Cache(cast("Redis", redis), ttl_seconds=30)
 
 
 async def load() -> bytes:
@@ -62,7 +62,7 @@ async def test_a_read_that_redis_fails_is_loaded(
     cache: Cache, redis: FakeRedis, error: Exception
 ) -> None:
     redis.broken = error
-    assert await cache.read("key", load) == b"loaded"
+    assert await cache.get_or_load("key", load) == b"loaded"
     assert len(redis.commands) == 1  # not asked to fill what it could not read
 
 
@@ -70,14 +70,14 @@ async def test_reads_pass_redis_by_for_a_while_after_it_failed(
     cache: Cache, redis: FakeRedis, clock: Clock
 ) -> None:
     redis.broken = RedisConnectionError()
-    await cache.read("key", load)
+    await cache.get_or_load("key", load)
     redis.commands.clear()
-    clock.now += PAUSE * 0.9
-    assert await cache.read("key", load) == b"loaded"
+    clock.now += CIRCUIT_OPEN_SECONDS * 0.9
+    assert await cache.get_or_load("key", load) == b"loaded"
     assert redis.commands == []
-    clock.now += PAUSE * 0.2
+    clock.now += CIRCUIT_OPEN_SECONDS * 0.2
     redis.broken = None
-    assert await cache.read("key", load) == b"loaded"
+    assert await cache.get_or_load("key", load) == b"loaded"
     assert redis.commands
 
 
@@ -85,21 +85,21 @@ async def test_a_failure_at_the_next_try_makes_reads_pause_again(
     cache: Cache, redis: FakeRedis, clock: Clock
 ) -> None:
     redis.broken = RedisConnectionError()
-    await cache.read("key", load)
-    clock.now += PAUSE
-    await cache.read("key", load)
+    await cache.get_or_load("key", load)
+    clock.now += CIRCUIT_OPEN_SECONDS
+    await cache.get_or_load("key", load)
     asked = len(redis.commands)
-    clock.now += PAUSE * 0.9
-    await cache.read("key", load)
+    clock.now += CIRCUIT_OPEN_SECONDS * 0.9
+    await cache.get_or_load("key", load)
     assert len(redis.commands) == asked == 2
 
 
 async def test_a_key_is_dropped_even_while_reads_pause(cache: Cache, redis: FakeRedis) -> None:
     redis.broken = RedisConnectionError()
-    await cache.read("key", load)
+    await cache.get_or_load("key", load)
     redis.commands.clear()
-    await cache.drop("key")
-    await cache.drop("key")
+    await cache.invalidate("key")
+    await cache.invalidate("key")
     assert len(redis.commands) == 2
 
 
@@ -107,8 +107,8 @@ async def test_an_outage_is_logged_once_a_pause_without_the_errors_text(
     cache: Cache, redis: FakeRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis.broken = RedisConnectionError("hidden")
-    await cache.drop("key")
-    await cache.drop("key")
+    await cache.invalidate("key")
+    await cache.invalidate("key")
     assert [record.message for record in caplog.records] == ["cache failed"]
     assert "hidden" not in str(caplog.records[0].__dict__)
 
@@ -120,7 +120,7 @@ async def test_status_tells_whether_redis_answers(cache: Cache, redis: FakeRedis
 
 
 async def test_a_disabled_cache_always_loads() -> None:
-    cache = Cache(None, ttl=30)
-    assert await cache.read("key", load) == b"loaded"
-    await cache.drop("key")
+    cache = Cache(None, ttl_seconds=30)
+    assert await cache.get_or_load("key", load) == b"loaded"
+    await cache.invalidate("key")
     assert await cache.status() == "disabled"

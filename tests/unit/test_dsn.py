@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastapi_k8s.database import dsn
+from fastapi_k8s.database import asyncpg_dsn
 from tests.conftest import MakeSettings
 
 
@@ -18,4 +18,4 @@ from tests.conftest import MakeSettings
 def test_options_that_only_libpq_knows_are_left_out(
     make_settings: MakeSettings, given: str, used: str | None
 ) -> None:
-    assert dsn(make_settings(database_url=given)) == (used or given)
+    assert asyncpg_dsn(make_settings(database_url=given)) == (used or given)

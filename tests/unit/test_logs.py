@@ -10,14 +10,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from fastapi_k8s.observability.logs import LineFormatter, request_context
+from fastapi_k8s.observability.logs import JsonFormatter, request_context
 from tests.conftest import LogLines
 
 logger = logging.getLogger("test")
 SCRIPT = """
 import logging.config
-from fastapi_k8s.observability import logs
-logging.config.dictConfig(logs.CONFIG)
+from fastapi_k8s.observability.logs import logging_config
+logging.config.dictConfig(logging_config())
 try:
     1 / 0
 except ZeroDivisionError:
@@ -47,7 +47,7 @@ def test_a_line_carries_the_pod_that_kubernetes_names(monkeypatch: pytest.Monkey
     monkeypatch.delenv("NODE_NAME", raising=False)
     monkeypatch.setenv("POD_NAME", "api-1")
     monkeypatch.setenv("POD_NAMESPACE", "shop")
-    line = json.loads(LineFormatter().format(logging.makeLogRecord({"msg": "it"})))
+    line = json.loads(JsonFormatter().format(logging.makeLogRecord({"msg": "it"})))
     assert (line["pod_name"], line["pod_namespace"]) == ("api-1", "shop")
     assert "node_name" not in line
 

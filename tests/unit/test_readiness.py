@@ -7,11 +7,10 @@ from typing import cast
 
 import pytest
 
-from fastapi_k8s import health
+from fastapi_k8s import readiness as module
 from fastapi_k8s.cache import Cache
-from fastapi_k8s.database import Database
-from fastapi_k8s.errors import ProblemError
-from fastapi_k8s.health import Readiness
+from fastapi_k8s.database import Database, DatabaseUnavailableError
+from fastapi_k8s.readiness import Readiness
 
 
 class FakeDatabase:
@@ -28,7 +27,7 @@ class FakeDatabase:
     async def connection(self) -> AsyncIterator["FakeDatabase"]:
         self.asked += 1
         if not self.reachable:
-            raise ProblemError(503, "postgresql://user:hidden@db")
+            raise DatabaseUnavailableError from OSError("postgresql://user:hidden@db")
         yield self
 
     async def fetchval(self, _: str) -> str | None:
@@ -43,7 +42,7 @@ class HangingCache(Cache):
 
 
 def readiness(database: FakeDatabase, cache: Cache | None = None) -> Readiness:
-    return Readiness(cast("Database", database), cache or Cache(None, ttl=1), "0002")
+    return Readiness(cast("Database", database), cache or Cache(None, ttl_seconds=1), "0002")
 
 
 @pytest.mark.parametrize(
@@ -82,14 +81,14 @@ async def test_concurrent_callers_share_one_check() -> None:
 
 async def test_a_report_is_kept_for_its_age_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(health, "monotonic", lambda: now)
+    monkeypatch.setattr(module, "monotonic", lambda: now)
     database = FakeDatabase()
     asked = readiness(database)
     assert (await asked.report()).status == "ready"
     database.reachable = False
-    now += health.MAX_AGE * 0.9
+    now += module.REPORT_SECONDS * 0.9
     assert (await asked.report()).status == "ready"
-    now += health.MAX_AGE * 0.2
+    now += module.REPORT_SECONDS * 0.2
     assert (await asked.report()).status == "unready"
     assert database.asked == 2
 
@@ -97,7 +96,7 @@ async def test_a_report_is_kept_for_its_age_alone(monkeypatch: pytest.MonkeyPatc
 async def test_a_database_that_hangs_is_unready_after_the_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(health, "CHECK_TIMEOUT", 0.01)
+    monkeypatch.setattr(module, "CHECK_TIMEOUT", 0.01)
     database = FakeDatabase()
     database.answers.clear()
     async with asyncio.timeout(10):
@@ -106,7 +105,7 @@ async def test_a_database_that_hangs_is_unready_after_the_limit(
 
 
 async def test_a_cache_that_hangs_does_not_make_unready(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "CHECK_TIMEOUT", 0.01)
+    monkeypatch.setattr(module, "CHECK_TIMEOUT", 0.01)
     async with asyncio.timeout(10):
-        report = await readiness(FakeDatabase(), HangingCache(None, ttl=1)).report()
+        report = await readiness(FakeDatabase(), HangingCache(None, ttl_seconds=1)).report()
     assert (report.status, report.checks["cache"]) == ("ready", "timeout")

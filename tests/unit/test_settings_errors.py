@@ -43,7 +43,7 @@ def test_a_missing_setting_is_named(folder: Path, capsys: pytest.CaptureFixture[
         ("LOG_LEVEL", "hidden"),
         ("DATABASE_POOL_SIZE", "hidden"),
         ("DATABASE_POOL_SIZE", "0"),
-        ("DATABASE_ACQUIRE_TIMEOUT", "0"),
+        ("DATABASE_POOL_TIMEOUT", "0"),
         ("DATABASE_STATEMENT_TIMEOUT", "-1"),
         ("REDIS_TIMEOUT", "nan"),
         ("CACHE_TTL", "0"),
@@ -119,7 +119,7 @@ def test_an_unreadable_secret_file_is_one_clear_line(folder: Path) -> None:
     powerless = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
     script = (
         "import pathlib; from fastapi_k8s import settings; "
-        "settings.SECRETS = pathlib.Path('secrets'); settings.load_settings()"
+        "settings.SECRETS_DIR = pathlib.Path('secrets'); settings.load_settings()"
     )
     command = [*powerless, sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

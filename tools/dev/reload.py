@@ -9,7 +9,7 @@ from pathlib import Path
 import uvicorn
 
 import fastapi_k8s as package
-from fastapi_k8s.observability import logs
+from fastapi_k8s.observability.logs import logging_config
 
 SOURCE_FOLDER = Path(__file__).resolve().parents[2] / "src"
 
@@ -17,14 +17,14 @@ SOURCE_FOLDER = Path(__file__).resolve().parents[2] / "src"
 def serve(host: str, port: int, root_path: str) -> None:
     """Serve on `http://host:port`, behind the path prefix `root_path`, until a signal arrives."""
     uvicorn.run(
-        f"{package.__name__}.main:application",
+        f"{package.__name__}.main:create_app_from_environment",
         factory=True,
         host=host,
         port=port,
         reload=True,
         reload_dirs=[str(SOURCE_FOLDER)],
         root_path=root_path,
-        log_config=logs.CONFIG,
+        log_config=logging_config(),
         access_log=False,
     )
 

@@ -21,7 +21,7 @@ def import_application() -> None:
     os.environ["DATABASE_URL"] = "postgresql://user@db/name"
     importlib.import_module("fastapi_k8s.server")
     importlib.import_module("fastapi_k8s.cli")
-    importlib.import_module("fastapi_k8s.main").application()
+    importlib.import_module("fastapi_k8s.main").create_app_from_environment()
 
 
 def load_shared_libraries() -> None:

@@ -1,70 +1,105 @@
-"""/items over HTTP."""
+"""The path operations of /items."""
 
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
-from ..conditional import MAY_BE_KNOWN, IfMatch, IfMatchIfGiven, tagged
+from ..conditional import (
+    ETAG_HEADER,
+    NOT_MODIFIED,
+    IfMatch,
+    IfNoneMatch,
+    OptionalIfMatch,
+    json_response_with_etag,
+)
 from ..database import Connection
-from ..errors import refuse_query
-from ..idempotency import IdempotencyKey, once
-from .schemas import Item, ItemContent, ItemPage, ListQuery
-from .store import ItemStore, insert
+from ..dependencies import CacheDep, DatabaseDep
+from ..idempotency import IdempotentRequestDep, run_idempotently
+from ..openapi import problem_responses
+from .schemas import Item, ItemContent, ItemPage, ItemPageQuery
+from .store import ItemStore, insert_item
 
-router = APIRouter(prefix="/items", tags=["items"])
+LOCATION_HEADER = {
+    "Location": {"description": "The path of the new item.", "schema": {"type": "string"}}
+}
+
+router = APIRouter(prefix="/items", tags=["items"], responses=problem_responses(422, 503))
 
 
-def _store(request: Request) -> ItemStore:
-    # Called, not injected: FastAPI takes half as long to inject it as PostgreSQL to read an item.
-    return ItemStore(request.state.database, request.state.cache)
+async def get_item_store(database: DatabaseDep, cache: CacheDep) -> ItemStore:
+    """The items."""
+    return ItemStore(database, cache)
 
 
-@router.post("", status_code=201, response_model=Item)
+ItemStoreDep = Annotated[ItemStore, Depends(get_item_store)]
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=Item,
+    responses={
+        201: {"headers": ETAG_HEADER | LOCATION_HEADER},
+        **problem_responses(400, 409, 413, 415),
+    },
+)
 async def create_item(
-    content: ItemContent, request: Request, idempotency_key: IdempotencyKey = None
+    content: ItemContent, idempotent_request: IdempotentRequestDep, request: Request
 ) -> Response:
-    """Create an item. With an Idempotency-Key, a retry gets the first answer again."""
-    refuse_query(request)
+    """Create an item. A retry with the same Idempotency-Key gets the first response again."""
 
     async def create(connection: Connection) -> Response:
-        item = await insert(connection, content)
-        response = tagged(item.json_bytes())
-        response.status_code = 201
+        item = await insert_item(connection, content)
+        response = json_response_with_etag(item.json_bytes(), status=201)
         response.headers["Location"] = f"{request.scope['root_path']}/items/{item.id}"
         return response
 
-    return await once(request, idempotency_key, create)
+    return await run_idempotently(idempotent_request, create)
 
 
 @router.get("")
-async def list_items(query: Annotated[ListQuery, Query()], request: Request) -> ItemPage:
-    """List items, newest first. Items created meanwhile do not shift the pages that follow."""
+async def list_items(query: Annotated[ItemPageQuery, Query()], items: ItemStoreDep) -> ItemPage:
+    """List items, newest first. Items that are created meanwhile do not shift later pages."""
     after = UUID(bytes=query.cursor) if query.cursor else None
-    found = await _store(request).page(after, query.limit + 1)
-    items = found[: query.limit]
-    next_cursor = items[-1].id.bytes if len(found) > len(items) else None
-    return ItemPage.model_construct(items=items, next_cursor=next_cursor)
+    # One more than the page has, to see whether another page follows.
+    rows = await items.list(after, query.limit + 1)
+    page = rows[: query.limit]
+    has_next = len(rows) > query.limit
+    next_cursor = page[-1].id.bytes if has_next else None
+    return ItemPage.model_construct(items=page, next_cursor=next_cursor)
 
 
-@router.get("/{item_id}", response_model=Item, openapi_extra=MAY_BE_KNOWN)
-async def read_item(item_id: UUID, request: Request) -> Response:
-    """Read an item; with If-None-Match only if it is another version."""
-    refuse_query(request)
-    return tagged(await _store(request).read(item_id), request.headers.get("if-none-match"))
-
-
-@router.put("/{item_id}", response_model=Item)
-async def replace_item(
-    item_id: UUID, content: ItemContent, request: Request, if_match: IfMatch
+@router.get(
+    "/{item_id}",
+    response_model=Item,
+    responses={200: {"headers": ETAG_HEADER}, **NOT_MODIFIED, **problem_responses(404)},
+)
+async def read_item(
+    item_id: UUID, items: ItemStoreDep, if_none_match: IfNoneMatch = None
 ) -> Response:
-    """Replace an item. Refused without If-Match (428) and if it has changed since (412)."""
-    refuse_query(request)
-    return tagged(await _store(request).replace(item_id, content, if_match))
+    """Read an item. With If-None-Match the response is 304 if it has not changed."""
+    body = await items.read(item_id)
+    return json_response_with_etag(body, if_none_match=if_none_match)
 
 
-@router.delete("/{item_id}", status_code=204)
-async def delete_item(item_id: UUID, request: Request, if_match: IfMatchIfGiven = None) -> None:
-    """Delete an item; with If-Match only if it has not changed since."""
-    refuse_query(request)
-    await _store(request).delete(item_id, if_match)
+@router.put(
+    "/{item_id}",
+    response_model=Item,
+    responses={
+        200: {"headers": ETAG_HEADER},
+        **problem_responses(400, 404, 412, 413, 415, 428),
+    },
+)
+async def replace_item(
+    item_id: UUID, content: ItemContent, if_match: IfMatch, items: ItemStoreDep
+) -> Response:
+    """Replace an item. The response is 428 without If-Match, and 412 if it has changed since."""
+    body = await items.replace(item_id, content, if_match)
+    return json_response_with_etag(body)
+
+
+@router.delete("/{item_id}", status_code=204, responses=problem_responses(404, 412))
+async def delete_item(item_id: UUID, items: ItemStoreDep, if_match: OptionalIfMatch = None) -> None:
+    """Delete an item. With If-Match the response is 412 if it has changed since."""
+    await items.delete(item_id, if_match)

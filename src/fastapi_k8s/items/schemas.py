@@ -1,4 +1,4 @@
-"""What goes in and out."""
+"""What the API accepts and returns."""
 
 from datetime import datetime
 from typing import Annotated
@@ -6,18 +6,19 @@ from uuid import UUID
 
 from pydantic import Base64UrlBytes, BaseModel, Field
 
-Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # PostgreSQL cannot store NUL
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""Text without NUL, which PostgreSQL cannot store."""
 
 
 class ItemContent(BaseModel, extra="forbid"):
-    """What a client says about an item."""
+    """The fields of an item that a client sets."""
 
     name: Annotated[Text, Field(min_length=1, max_length=200, examples=["Lamp"])]
     description: Annotated[Text, Field(max_length=10_000, examples=["For the desk."])] | None = None
 
 
 class Item(BaseModel):
-    """An item as it is stored. `id` is a UUIDv7, times are in UTC."""
+    """A stored item. `id` is a UUIDv7; times are in UTC."""
 
     id: UUID
     name: str = Field(examples=["Lamp"])
@@ -26,19 +27,19 @@ class Item(BaseModel):
     updated_at: datetime
 
     def json_bytes(self) -> bytes:
-        """The representation: what is answered, cached and tagged."""
+        """The JSON representation: response body, cached value, and base of the ETag."""
         return self.model_dump_json().encode()
 
 
 class ItemPage(BaseModel):
-    """Some items, newest first. `next_cursor` is null on the last page."""
+    """A page of items, newest first. `next_cursor` is null on the last page."""
 
     items: list[Item]
     next_cursor: Base64UrlBytes | None
 
 
-class ListQuery(BaseModel, extra="forbid"):
-    """Which page of the list. A cursor is the id of the last item seen, as opaque text."""
+class ItemPageQuery(BaseModel, extra="forbid"):
+    """Which page to list. A cursor is the id of the last item seen, as opaque text."""
 
     limit: int = Field(20, ge=1, le=100)
     cursor: Base64UrlBytes | None = Field(None, min_length=16, max_length=16)

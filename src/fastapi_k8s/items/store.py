@@ -1,78 +1,103 @@
-"""Items in PostgreSQL, with the cache in front of the reads of one."""
+"""Items in PostgreSQL, with the cache in front of reads of a single item."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
+import asyncpg
+
 from ..cache import Cache
-from ..conditional import check_match
+from ..conditional import satisfies_if_match
 from ..database import Connection, Database
 from ..errors import ProblemError
 from .schemas import Item, ItemContent
 
 COLUMNS = "id, name, description, created_at, updated_at"
+GREATEST_ID = UUID(int=2**128 - 1)
 INSERT = f"INSERT INTO items (name, description) VALUES ($1, $2) RETURNING {COLUMNS}"
 FIND = f"SELECT {COLUMNS} FROM items WHERE id = $1"
-# UUIDv7 ids grow with time: the primary key is the order, and the place of a cursor in it.
+FIND_FOR_UPDATE = f"{FIND} FOR UPDATE"
+# UUIDv7 ids grow with time, so the primary key gives the order and the position of a cursor.
 LIST = f"SELECT {COLUMNS} FROM items WHERE id < $1 ORDER BY id DESC LIMIT $2"
-# clock_timestamp(): whoever waited for the row began before the one it waited for.
-UPDATE = f"""UPDATE items SET name = $2, description = $3, updated_at = clock_timestamp()
-WHERE id = $1 RETURNING {COLUMNS}"""
+# clock_timestamp(), because now() is the start of the transaction: a writer that waited for the
+# row started before the writer that it waited for.
+UPDATE = f"""
+UPDATE items SET name = $2, description = $3, updated_at = clock_timestamp()
+WHERE id = $1
+RETURNING {COLUMNS}
+"""
+DELETE = "DELETE FROM items WHERE id = $1"
 
 
-async def insert(connection: Connection, content: ItemContent) -> Item:
-    """Add an item in the caller's transaction."""
-    return _item(await connection.fetchrow(INSERT, content.name, content.description))
+async def insert_item(connection: Connection, content: ItemContent) -> Item:
+    """Insert an item in the transaction of the caller."""
+    row = await connection.fetchrow(INSERT, content.name, content.description)
+    return _to_item(row)
 
 
 @dataclass(frozen=True)
 class ItemStore:
-    """Refuses an id that is not there (404)."""
+    """Reads and writes items. Raises ProblemError (404) for an id that does not exist."""
 
     database: Database
     cache: Cache
 
-    async def page(self, after: UUID | None, limit: int) -> list[Item]:
-        """At most `limit` items, newest first, from behind the item `after`."""
+    async def list(self, after: UUID | None, limit: int) -> list[Item]:
+        """At most `limit` items, newest first, that follow the item with the id `after`."""
         async with self.database.connection() as connection:
-            rows = await connection.fetch(LIST, after or UUID(int=2**128 - 1), limit)
-        return [_item(row) for row in rows]
+            rows = await connection.fetch(LIST, after or GREATEST_ID, limit)
+        return [_to_item(row) for row in rows]
 
     async def read(self, item_id: UUID) -> bytes:
-        """The item's representation."""
+        """The JSON representation of an item."""
 
         async def load() -> bytes:
             async with self.database.connection() as connection:
-                return _item(await connection.fetchrow(FIND, item_id)).json_bytes()
+                row = await connection.fetchrow(FIND, item_id)
+            return _to_item(row).json_bytes()
 
-        return await self.cache.read(f"items:{item_id}", load)
+        return await self.cache.get_or_load(_cache_key(item_id), load)
 
     async def replace(self, item_id: UUID, content: ItemContent, if_match: str) -> bytes:
-        """Replace the version that `if_match` names, and return the new representation."""
-        async with self._writing(item_id, if_match) as connection:
+        """Replace an item and return its new JSON representation.
+
+        Raises ProblemError (412) unless `if_match` lists its current entity tag.
+        """
+        async with self._lock_for_write(item_id, if_match) as connection:
             row = await connection.fetchrow(UPDATE, item_id, content.name, content.description)
-        return _item(row).json_bytes()
+        return _to_item(row).json_bytes()
 
     async def delete(self, item_id: UUID, if_match: str | None) -> None:
-        """Delete the item; only the version that `if_match` names, if it is given."""
-        async with self._writing(item_id, if_match) as connection:
-            await connection.execute("DELETE FROM items WHERE id = $1", item_id)
+        """Delete an item.
+
+        Raises ProblemError (412) if `if_match` is given and does not list its entity tag.
+        """
+        async with self._lock_for_write(item_id, if_match) as connection:
+            await connection.execute(DELETE, item_id)
 
     @asynccontextmanager
-    async def _writing(self, item_id: UUID, if_match: str | None) -> AsyncIterator[Connection]:
+    async def _lock_for_write(
+        self, item_id: UUID, if_match: str | None
+    ) -> AsyncIterator[Connection]:
+        """A transaction that holds the row of an item whose entity tag matches `if_match`."""
         try:
             async with self.database.transaction() as connection:
-                current = _item(await connection.fetchrow(f"{FIND} FOR UPDATE", item_id))
-                check_match(if_match, current.json_bytes())
+                row = await connection.fetchrow(FIND_FOR_UPDATE, item_id)
+                if not satisfies_if_match(if_match, _to_item(row).json_bytes()):
+                    raise ProblemError(412, "The item has been modified.")
                 yield connection
         finally:
-            # Whatever happened: an error does not tell whether PostgreSQL has committed.
-            await self.cache.drop(f"items:{item_id}")
+            # Also after an error: it does not show whether PostgreSQL has committed.
+            await self.cache.invalidate(_cache_key(item_id))
 
 
-def _item(row: Any) -> Item:
+def _cache_key(item_id: UUID) -> str:
+    return f"items:{item_id}"
+
+
+def _to_item(row: asyncpg.Record | None) -> Item:
     if row is None:
-        raise ProblemError(404, "There is no such item.")
-    return Item.model_construct(**row)  # what comes from PostgreSQL needs no validation
+        raise ProblemError(404, "Item not found.")
+    # Without validation: the values come from PostgreSQL, whose constraints are the same.
+    return Item.model_construct(**row)

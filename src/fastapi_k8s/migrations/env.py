@@ -1,4 +1,4 @@
-"""Alembic's entry point. `migrate` hands it a connection whose transaction it holds itself."""
+"""Alembic's entry point. `migrate` passes a connection and holds its transaction."""
 
 from alembic import context
 

@@ -1,8 +1,9 @@
-"""Bring the schema to this release's revision, however many try it at once."""
+"""Upgrade the schema to the revision of this release. Any number of processes may do so at once."""
 
 import asyncio
 import logging
 from time import monotonic
+from typing import TypeAlias
 
 import asyncpg
 from alembic import command
@@ -12,48 +13,68 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from ..database import UNAVAILABLE, dsn
+from ..database import UNAVAILABLE_ERRORS, asyncpg_dsn
 from ..settings import Settings
 from . import newest_revision
 
 logger = logging.getLogger(__name__)
-WRONG_URL = (asyncpg.InvalidPasswordError, asyncpg.UndefinedObjectError, asyncpg.InterfaceError)
+DriverConnection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+CONNECT_TIMEOUT = 10
+"""Seconds for one attempt to connect."""
+
+WRONG_URL_ERRORS = (
+    asyncpg.InvalidPasswordError,
+    asyncpg.UndefinedObjectError,
+    asyncpg.InterfaceError,
+)
+"""Errors that waiting does not fix."""
+
+# A transaction's lock: a session's lock does not hold through a pooler in transaction mode.
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('migrations', 0))"
 
 
-async def migrate(settings: Settings, wait: float) -> None:
-    """Upgrade the schema in one transaction. Raises what keeps PostgreSQL away for `wait` s."""
-    # Connected first, since SQLAlchemy would wrap what asyncpg raises.
-    found = asyncio.get_running_loop().create_future()
-    found.set_result(await _connect(dsn(settings), monotonic() + wait))
+async def migrate(settings: Settings, wait_seconds: float) -> None:
+    """Upgrade the schema in one transaction.
+
+    Waits at most `wait_seconds` for PostgreSQL, then raises the error of the last attempt.
+    """
+    connection = await _connect(asyncpg_dsn(settings), monotonic() + wait_seconds)
+
+    async def use_connection() -> DriverConnection:
+        return connection
+
+    # SQLAlchemy gets an open connection, because it would wrap the errors of asyncpg.
     engine = create_async_engine(
-        "postgresql+asyncpg://", async_creator=lambda: found, poolclass=NullPool
+        "postgresql+asyncpg://", async_creator=use_connection, poolclass=NullPool
     )
-    async with engine.begin() as connection:
-        # A transaction's lock, since a session's does not hold through a pooler.
-        await connection.execute(text(LOCK))
-        await connection.run_sync(_upgrade)
+    async with engine.begin() as transaction:
+        await transaction.execute(text(LOCK))
+        await transaction.run_sync(_upgrade)
 
 
-async def _connect(url: str, deadline: float) -> "asyncpg.Connection[asyncpg.Record]":
+async def _connect(dsn: str, deadline: float) -> DriverConnection:
+    """Connect, and retry every second until `deadline` on the monotonic clock."""
     while True:
         try:
-            return await asyncpg.connect(url, timeout=10)
-        except UNAVAILABLE as error:
-            if monotonic() >= deadline or isinstance(error, WRONG_URL):
+            return await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT)
+        except WRONG_URL_ERRORS:
+            raise
+        except UNAVAILABLE_ERRORS as error:
+            if monotonic() >= deadline:
                 raise
             logger.info("waiting for PostgreSQL (%s)", type(error).__name__)
         await asyncio.sleep(1)
 
 
 def _upgrade(connection: Connection) -> None:
-    # Behind the lock: whoever held it before has probably done the work.
-    found = MigrationContext.configure(connection).get_current_revision() or "0000"
+    # Read under the lock: the process that held it before has probably upgraded the schema.
+    current = MigrationContext.configure(connection).get_current_revision() or "0000"
     needed = newest_revision()
-    if found > needed:
-        logger.info("schema %s is ahead of %s and left alone", found, needed)
+    if current > needed:
+        logger.info("schema revision %s is newer than %s: nothing to do", current, needed)
         return
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", __package__.replace(".", ":"))
     command.upgrade(config, "head")
-    logger.info("schema brought from %s to %s", found, needed)
+    logger.info("schema upgraded from %s to %s", current, needed)

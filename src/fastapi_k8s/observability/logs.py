@@ -1,4 +1,4 @@
-"""Logs on standard output: a JSON object per line, or readable text if it is a terminal."""
+"""Logs on standard output: a JSON object per line, or readable text on a terminal."""
 
 import json
 import logging
@@ -9,49 +9,92 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
-request_context: ContextVar[dict[str, str]] = ContextVar("request_context")  # for every line
-encode = json.JSONEncoder(default=str).encode  # json.dumps() would make one for each line
+request_context: ContextVar[dict[str, str]] = ContextVar("request_context")
+"""Fields of the current request, for each of its log lines."""
+
+POD_VARIABLES = ("POD_NAME", "POD_NAMESPACE", "NODE_NAME")
+"""Set by Kubernetes' Downward API in k8s.yaml."""
+
+# json.dumps() with arguments would create an encoder for each line.
+encode_json = json.JSONEncoder(default=str).encode
 
 
-class LineFormatter(logging.Formatter):
-    """A record with its `extra={"fields": ...}`, the request's ids, the pod and any exception."""
+class FieldsFormatter(logging.Formatter):
+    """Collects the fields of a record: pod, request, and those of `extra={"fields": {...}}`."""
 
     def __init__(self) -> None:
         super().__init__()
-        names = ("POD_NAME", "POD_NAMESPACE", "NODE_NAME")  # from Kubernetes' Downward API
-        self._place = {name.lower(): os.environ[name] for name in names if name in os.environ}
+        self._pod_fields = {
+            name.lower(): os.environ[name] for name in POD_VARIABLES if name in os.environ
+        }
+
+    def fields(self, record: logging.LogRecord) -> dict[str, Any]:
+        """The fields of a record by name."""
+        return {**self._pod_fields, **request_context.get({}), **getattr(record, "fields", {})}
+
+
+class JsonFormatter(FieldsFormatter):
+    """A record as a JSON object on one line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = {**self._place, **request_context.get({}), **getattr(record, "fields", {})}
-        error = record.exc_info[1] if record.exc_info else None
-        stack = traceback.format_exception(error) if error else []
-        if sys.stdout.isatty():
-            told = [record.levelname, record.getMessage(), *(f"{n}={v}" for n, v in fields.items())]
-            return "\n".join([" ".join(told), *"".join(stack).splitlines()])
+        """The line, with the exception under `exception` if there is one."""
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
-            **fields,
+            **self.fields(record),
         }
-        if error:
-            name, text = type(error).__name__, str(error)
-            line["exception"] = {"type": name, "message": text, "stack": stack}
-        return encode(line)
+        error = _exception(record)
+        if error is not None:
+            line["exception"] = {
+                "type": type(error).__name__,
+                "message": str(error),
+                "stack": traceback.format_exception(error),
+            }
+        return encode_json(line)
 
 
-# Not by way of the root: Uvicorn's worker takes Gunicorn's handlers over, and does not propagate.
-SERVER = {"handlers": ["stdout"], "propagate": False}
-STDOUT = {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stdout"}
-CONFIG: dict[str, Any] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"()": LineFormatter}},
-    "handlers": {"stdout": STDOUT},
-    "root": {"level": "INFO", "handlers": ["stdout"]},
-    "loggers": {
-        **dict.fromkeys(("gunicorn.error", "uvicorn", "uvicorn.error"), SERVER),
-        "alembic": {"level": "WARNING"},
-    },
-}
+class ConsoleFormatter(FieldsFormatter):
+    """A record as readable text: level, message, fields, and the traceback on lines below."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The text, of one line unless there is an exception."""
+        words = [record.levelname, record.getMessage()]
+        for name, value in self.fields(record).items():
+            words.append(f"{name}={value}")
+        text = " ".join(words)
+        error = _exception(record)
+        if error is not None:
+            text += "\n" + "".join(traceback.format_exception(error)).rstrip("\n")
+        return text
+
+
+def _exception(record: logging.LogRecord) -> BaseException | None:
+    return record.exc_info[1] if record.exc_info else None
+
+
+def logging_config() -> dict[str, Any]:
+    """The configuration for `logging.config.dictConfig`, Uvicorn and Gunicorn."""
+    formatter = ConsoleFormatter if sys.stdout.isatty() else JsonFormatter
+    # Handlers of their own: Uvicorn's worker copies those of Gunicorn and does not propagate.
+    server_logger = {"handlers": ["stdout"], "propagate": False}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"default": {"()": formatter}},
+        "handlers": {
+            "stdout": {
+                "class": "logging.StreamHandler",
+                "formatter": "default",
+                "stream": "ext://sys.stdout",
+            }
+        },
+        "root": {"level": "INFO", "handlers": ["stdout"]},
+        "loggers": {
+            "gunicorn.error": server_logger,
+            "uvicorn": server_logger,
+            "uvicorn.error": server_logger,
+            "alembic": {"level": "WARNING"},
+        },
+    }

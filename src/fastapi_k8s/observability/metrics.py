@@ -1,33 +1,42 @@
-"""Prometheus metrics, right with one process and with several."""
+"""Prometheus metrics of one worker process or of several."""
 
 import os
 from functools import cache
 
+from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
 
+MULTIPROC_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""The environment variable with the directory in which workers share their metrics.
+
+See https://prometheus.github.io/client_python/multiprocess/.
+"""
+
 REGISTRY = CollectorRegistry()
-REQUESTS = Histogram(
+REQUEST_DURATION = Histogram(
     "http_request_duration_seconds",
-    "Time from a request's head to its answer's last byte.",
+    "Time from the head of a request to the last byte of its response.",
     ["method", "route", "status"],
     registry=REGISTRY,
 )
-SHARED = "PROMETHEUS_MULTIPROC_DIR"  # the folder of the workers' files
+
+router = APIRouter(tags=["metrics"])
 
 
 @cache
-def requests(method: str, route: str, status: int) -> Histogram:
-    """What counts such requests; kept, because labels() locks and validates at each call."""
-    return REQUESTS.labels(method, route, status)
+def request_duration(method: str, route: str, status: int) -> Histogram:
+    """The histogram with these labels. Cached, because labels() locks and validates each time."""
+    return REQUEST_DURATION.labels(method, route, status)
 
 
-async def metrics() -> PlainTextResponse:
-    """Prometheus metrics, of all workers."""
+@router.get("/metrics", response_class=PlainTextResponse)
+async def get_metrics() -> PlainTextResponse:
+    """Prometheus metrics of all workers."""
     registry = REGISTRY
-    if SHARED in os.environ:
+    if MULTIPROC_DIR_VARIABLE in os.environ:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return PlainTextResponse(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

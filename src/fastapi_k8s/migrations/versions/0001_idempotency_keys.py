@@ -1,4 +1,4 @@
-"""Answers to be given again."""
+"""Stored responses of requests with an Idempotency-Key."""
 
 from alembic import op
 
@@ -11,7 +11,9 @@ def upgrade() -> None:
         CREATE TABLE idempotency_keys (
             key text PRIMARY KEY,
             fingerprint bytea NOT NULL,
-            answer text NOT NULL,
+            status smallint NOT NULL,
+            headers json NOT NULL,
+            body bytea NOT NULL,
             expires_at timestamptz NOT NULL
         )
     """)

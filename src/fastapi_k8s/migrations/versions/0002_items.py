@@ -1,4 +1,4 @@
-"""The example domain. uuidv7() is what makes PostgreSQL 18 the oldest supported."""
+"""The table of the example domain. It needs PostgreSQL 18, which introduced uuidv7()."""
 
 from alembic import op
 

@@ -1,0 +1,65 @@
+"""What FastAPI does not add to the OpenAPI document by itself."""
+
+from typing import Any, TypeAlias
+
+from fastapi import FastAPI
+
+from .errors import PROBLEM_MEDIA_TYPE, Problem, reason_phrase
+
+Responses: TypeAlias = dict[int | str, dict[str, Any]]
+"""The type of the parameter `responses` of FastAPI's routes and routers."""
+
+SCHEMA_REFERENCE = "#/components/schemas/{model}"
+PROBLEM_CONTENT = {
+    PROBLEM_MEDIA_TYPE: {"schema": {"$ref": SCHEMA_REFERENCE.format(model=Problem.__name__)}}
+}
+OTHER_ERRORS: Responses = {
+    "default": {"description": "Any other error", "content": PROBLEM_CONTENT}
+}
+RETRY_AFTER = {"description": "Seconds to wait before a retry.", "schema": {"type": "integer"}}
+REQUEST_ID = {
+    "description": "The id of the request, as in its log lines.",
+    "schema": {"type": "string"},
+}
+
+
+def problem_responses(*statuses: int) -> Responses:
+    """Error responses of an operation, for the parameter `responses` of its route."""
+    responses: Responses = {}
+    for status in statuses:
+        responses[status] = {"description": reason_phrase(status), "content": PROBLEM_CONTENT}
+        if status in {409, 503}:
+            responses[status]["headers"] = {"Retry-After": RETRY_AFTER}
+    return responses
+
+
+def complete_openapi(app: FastAPI) -> None:
+    """Add the component `Problem` and the header X-Request-ID to the document of `app`.
+
+    See https://fastapi.tiangolo.com/how-to/extending-openapi/.
+    """
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()  # FastAPI keeps it until a route is added
+        _add_problem_schema(document)
+        _add_request_id_header(document)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _add_problem_schema(document: dict[str, Any]) -> None:
+    schema = Problem.model_json_schema(ref_template=SCHEMA_REFERENCE, mode="serialization")
+    schemas = document["components"].setdefault("schemas", {})
+    schemas.update(schema.pop("$defs"))
+    schemas[Problem.__name__] = schema
+
+
+def _add_request_id_header(document: dict[str, Any]) -> None:
+    document["components"]["headers"] = {"X-Request-ID": REQUEST_ID}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for response in operation["responses"].values():
+                headers = response.setdefault("headers", {})
+                headers["X-Request-ID"] = {"$ref": "#/components/headers/X-Request-ID"}

@@ -1,0 +1,78 @@
+"""Whether this process can serve requests: the checks behind /ready."""
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from .cache import Cache
+from .database import Database, DatabaseUnavailableError
+
+CHECK_TIMEOUT = 1.0
+"""Seconds after which a check without a result counts as failed."""
+
+REPORT_SECONDS = 1.0
+"""How long a report is shared, counted from the start of its checks: probes must not add load."""
+
+
+class ReadinessReport(BaseModel):
+    """The result of the checks. Only `database` decides: without a cache the service is slower."""
+
+    status: Literal["ready", "unready", "draining"] = Field(examples=["ready"])
+    checks: dict[str, str] = Field(examples=[{"database": "ok", "cache": "ok"}])
+
+
+@dataclass
+class Readiness:
+    """The checks of this process. `needed_revision` is the schema revision that its code needs.
+
+    `database` has its own connection: a busy pool does not mean that PostgreSQL is down.
+    """
+
+    database: Database
+    cache: Cache
+    needed_revision: str
+    draining: bool = False
+    _report: asyncio.Future[ReadinessReport] = field(init=False)
+    _report_expires_at: float = 0
+
+    async def report(self) -> ReadinessReport:
+        """The current report. Concurrent callers share the checks."""
+        if self.draining:
+            return ReadinessReport(status="draining", checks={})
+        if monotonic() >= self._report_expires_at:
+            self._report_expires_at = monotonic() + REPORT_SECONDS
+            self._report = asyncio.ensure_future(self._run_checks())
+        # Shielded: a prober that disconnects must not cancel the checks of the others.
+        return await asyncio.shield(self._report)
+
+    async def _run_checks(self) -> ReadinessReport:
+        database, cache = await asyncio.gather(
+            _with_timeout(self._check_schema()),
+            _with_timeout(self.cache.status()),
+        )
+        status: Literal["ready", "unready"] = "ready" if database == "ok" else "unready"
+        return ReadinessReport(status=status, checks={"database": database, "cache": cache})
+
+    async def _check_schema(self) -> str:
+        try:
+            async with self.database.connection() as connection:
+                revision = await connection.fetchval("SELECT version_num FROM alembic_version")
+        except DatabaseUnavailableError:
+            return "unreachable"
+        # Revisions are numbers of equal length. A newer one is made to suit this release too.
+        is_current = revision is not None and revision >= self.needed_revision
+        return "ok" if is_current else "behind"
+
+
+async def _with_timeout(check: Awaitable[str]) -> str:
+    """The result of `check`, or `timeout` after CHECK_TIMEOUT.
+
+    The check goes on and ends by its own time limits. If it were cancelled, asyncpg would first
+    wait for the server, which may hang.
+    """
+    done, _ = await asyncio.wait([asyncio.ensure_future(check)], timeout=CHECK_TIMEOUT)
+    return done.pop().result() if done else "timeout"

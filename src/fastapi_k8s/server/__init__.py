@@ -1,0 +1,63 @@
+"""Gunicorn's configuration: `gunicorn -c python:fastapi_k8s.server`.
+
+Settings and hooks: https://gunicorn.org/reference/settings/.
+"""
+
+import gc
+import os
+import shutil
+from pathlib import Path
+from tempfile import mkdtemp
+
+from gunicorn.arbiter import Arbiter
+
+from ..observability.logs import logging_config
+from ..observability.metrics import MULTIPROC_DIR_VARIABLE
+from ..settings import load_settings
+from .worker import DrainingWorker
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (not a predictable temporary file)
+
+wsgi_app = "fastapi_k8s.main:create_app_from_environment()"
+worker_class = DrainingWorker
+# On a disk, a write that hangs would make the heartbeat of a healthy worker late.
+worker_tmp_dir = str(SHARED_MEMORY) if SHARED_MEMORY.is_dir() else None
+# The workers share the memory of the imported code.
+preload_app = True
+# Its socket cannot be created on a read-only root file system.
+control_socket_disable = True
+logconfig_dict = logging_config()
+# Seconds. More than the 60 of usual load balancers: else they reuse a connection that closes.
+keepalive = 75
+# Seconds. More than the longest drain (60) and the limit of requests in flight (25).
+graceful_timeout = 90
+
+
+def when_ready(arbiter: Arbiter) -> None:
+    """Prepare what the workers inherit, before the first one is forked."""
+    DrainingWorker.CONFIG_KWARGS["root_path"] = load_settings().root_path
+    metrics_dir = mkdtemp(prefix=f"metrics-{arbiter.pid}-", dir=worker_tmp_dir)
+    os.environ[MULTIPROC_DIR_VARIABLE] = metrics_dir
+    # Garbage collection in a worker would write to the pages that all share, and so copy them.
+    gc.freeze()
+
+
+def pre_fork(arbiter: Arbiter, worker: DrainingWorker) -> None:
+    """Give the worker the first free slot, and the signals that may reach it too early.
+
+    The files of metrics are named by the slot: a replacement continues the files of the worker
+    that died, so their number stays bounded and no count is lost.
+    """
+    used_slots = {sibling.slot for sibling in arbiter.WORKERS.values()}
+    slot = 0
+    while slot in used_slots:
+        slot += 1
+    worker.slot = slot
+    # A signal that is delivered between the fork and the installation of the worker's handlers
+    # ends up in the child's copy of this queue.
+    worker.early_signals = arbiter.SIG_QUEUE
+
+
+def on_exit(_: Arbiter) -> None:
+    """Remove the metrics of the workers."""
+    shutil.rmtree(os.environ[MULTIPROC_DIR_VARIABLE])
