@@ -143,4 +143,4 @@ async def test_an_unfit_key_is_refused(notes: httpx.AsyncClient, key: str) -> No
     headers = {b"Idempotency-Key": key.encode("latin-1")}
     answer = await notes.post("/notes", json={"text": "a"}, headers=headers)
     assert answer.status_code == 422
-    assert answer.json()["errors"][0]["field"] == "idempotency-key"
+    assert answer.json()["errors"][0]["field"] == "Idempotency-Key"

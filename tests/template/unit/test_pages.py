@@ -49,7 +49,9 @@ each_page = pytest.mark.parametrize("page", find_pages(), ids=name_of)
 
 def format_default(default: object) -> str:
     """Format a default as docs/configuration.md does."""
-    text = default.get_secret_value() if isinstance(default, SecretStr) else str(default)
+    if isinstance(default, SecretStr):
+        default = default.get_secret_value()
+    text = ", ".join(default) if isinstance(default, tuple) else str(default)
     return f"`{text}`" if text else "empty"
 
 
