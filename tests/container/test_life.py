@@ -182,7 +182,7 @@ def test_an_invalid_setting_ends_the_container_with_one_line_that_names_it(
     )
     assert process.returncode not in (0, 1)
     assert [line.strip() for line in process.stderr.splitlines()] == [
-        "fastapi-k8s: these settings are wrong:",
+        "fastapi-k8s: invalid settings:",
         message,
     ]
 

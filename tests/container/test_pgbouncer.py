@@ -172,8 +172,8 @@ def test_concurrent_migrations_through_pgbouncer_run_each_revision_once(
     assert exit_codes.split() == ["0"] * MIGRATIONS, log_lines
     newest = newest_revision()
     log = "".join(log_lines)
-    assert log.count(f"schema brought from 0000 to {newest}") == 1
-    assert log.count(f"schema brought from {newest} to {newest}") == MIGRATIONS - 1
+    assert log.count(f"schema upgraded from 0000 to {newest}") == 1
+    assert log.count(f"schema upgraded from {newest} to {newest}") == MIGRATIONS - 1
     rows = pgbouncer.query("app", "SELECT version_num FROM alembic_version")
     assert rows == [{"version_num": newest}]
     assert pgbouncer.count_server_connections() <= SERVER_CONNECTIONS
@@ -191,7 +191,7 @@ def test_the_connections_of_the_pool_share_two_server_connections(  # example
     environment = {
         **application_environment(postgres=PGBOUNCER_NAME),
         "DATABASE_POOL_SIZE": str(POOL_SIZE),
-        "DATABASE_ACQUIRE_TIMEOUT": "15",
+        "DATABASE_POOL_TIMEOUT": "15",
         "DATABASE_STATEMENT_TIMEOUT": "15",
         "REDIS_URL": "",  # With a cache, reads would not reach PostgreSQL.
     }

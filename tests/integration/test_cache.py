@@ -54,7 +54,7 @@ async def test_a_dropped_value_is_loaded_again(cache: Cache) -> None:
 
 
 async def test_a_value_expires(own_valkey: Valkey, make_settings: MakeSettings) -> None:
-    async with open_cache(make_settings(redis_url=own_valkey.url, cache_ttl_seconds=1)) as cache:
+    async with open_cache(make_settings(redis_url=own_valkey.url, cache_ttl=1)) as cache:
         await cache.get_or_load("key", loader(b"old"))
         async with asyncio.timeout(10):
             while await cache.get_or_load("key", loader(b"new")) == b"old":

@@ -79,7 +79,7 @@ async def test_twenty_at_once_on_an_empty_database_make_the_schema_once(
     outputs = [(await process.communicate())[0].decode() for process in processes]
     assert [process.returncode for process in processes] == [0] * 20, "".join(outputs)
     newest = newest_revision()
-    made = [output for output in outputs if f"schema brought from 0000 to {newest}" in output]
+    made = [output for output in outputs if f"schema upgraded from 0000 to {newest}" in output]
     assert len(made) == 1
     assert await revision(empty_database) == newest
 
@@ -91,7 +91,7 @@ async def test_a_database_that_is_ahead_is_left_alone(
     before = await query(database_url, COLUMNS)
     with caplog.at_level("INFO"):
         await migrate(make_settings(), wait_seconds=0)
-    assert "schema 9999 is ahead" in caplog.text
+    assert "schema revision 9999 is newer" in caplog.text
     assert await revision(database_url) == "9999"
     assert await query(database_url, COLUMNS) == before
 
@@ -139,7 +139,7 @@ def test_a_database_that_does_not_come_ends_it_with_one_line() -> None:
     done = run_migrate(f"postgresql://user:hidden@127.0.0.1:{free_port()}/name")
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
-    assert "the database cannot be used" in done.stderr
+    assert "cannot use the database" in done.stderr
     assert "hidden" not in done.stdout + done.stderr
 
 
