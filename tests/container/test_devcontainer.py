@@ -51,8 +51,7 @@ def test_the_debugger_listens_where_the_editor_attaches(workspace: Stack) -> Non
 
 def test_an_edit_in_the_workspace_changes_the_responses(workspace: Stack) -> None:
     path = "src/fastapi_k8s/health.py"
-    edit = f"""sed --in-place 's/"status": "ok"}}/"status": "edited"}}/' {path}"""
-    run_in_workspace(workspace, edit)
+    run_in_workspace(workspace, f"""sed --in-place 's/"ok"/"edited"/g' {path}""")
     assert '"edited"' in (workspace.folder / path).read_text()
     # The request fails while the application restarts.
     request = "curl --silent http://api:8000/health || true"
