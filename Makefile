@@ -78,7 +78,7 @@ test-cluster: .context .docker .venv ## Run the tests on a cluster, in their own
 lint: lint-python lint-files ## Run lint-python and lint-files
 
 .PHONY: lint-python
-lint-python: .venv ## Check formatting, style, types, import rules and the lock file
+lint-python: .venv ## Check formatting, style, types, import rules, the lock file and docs/openapi.json
 	@$(UV) lock --check --quiet
 	@$(RUN) ruff format --check
 	@$(RUN) ruff check

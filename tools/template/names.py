@@ -59,9 +59,9 @@ def find_problem(name: str) -> str:
         (iskeyword(package), "it is a Python keyword"),
         (package in STANDARD_LIBRARY, "it is a module of Python's standard library"),
         (package in read_dependencies(), "a dependency has this name"),
+        (package in FOLDERS_IGNORED_BY_LINTERS, "linters ignore folders with this name"),
         (is_used_by_project(package), "a folder of this project has this name"),
         (name in PROGRAMS, "it is a program that this project runs"),
-        (package in FOLDERS_IGNORED_BY_LINTERS, "linters ignore folders with this name"),
         (name in YAML_KEYWORDS, "it is a keyword in YAML"),
         (name == "postgres", "the image of the database has this name"),
         (
