@@ -243,6 +243,7 @@ rename: .venv ## Rename the project, everywhere (NAME=orders)
 remove-example: .venv ## Remove the items example: code, migration, tests, benchmarks, documentation
 	@$(RUN) python -m tools.template.remove_example
 	@$(FORMAT_QUIETLY)
+	@$(RUN) python -m tools.openapi
 # end example
 
 ##@ Housekeeping

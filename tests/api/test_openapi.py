@@ -68,7 +68,7 @@ def test_the_document_has_the_name_and_the_release_of_the_service(
     assert (info["title"], info["version"]) == (NAME, "1.2.3")
 
 
-def test_each_operation_has_a_summary_and_a_description(spec: Spec) -> None:
+def test_each_operation_has_a_summary_and_a_description(spec: Spec) -> None:  # template
     assert {"GET /health", "GET /ready", "GET /version", "GET /metrics"} <= set(operations(spec))
     for operation in operations(spec).values():
         assert operation["summary"]
@@ -122,7 +122,7 @@ def test_errors_of_fastapi_itself_are_not_documented(spec: Spec) -> None:
     assert "HTTPValidationError" not in str(spec)
 
 
-def test_headers_have_one_spelling(spec: Spec) -> None:
+def test_headers_have_one_spelling(spec: Spec) -> None:  # template
     parameters = [
         parameter["name"]
         for operation in operations(spec).values()

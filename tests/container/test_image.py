@@ -220,7 +220,8 @@ def test_a_build_after_an_edit_includes_it_and_reuses_the_dependencies(
     with build_lock():
         log = run_build(edited, "--progress=plain", f"--tag={tag}").stderr
 
-    print_source = f"print(open('/{SITE_PACKAGES}/fastapi_k8s/health.py').read())"
+    module = f"/{SITE_PACKAGES}/fastapi_k8s/health.py"
+    print_source = f"print(open('{module}').read())"
     source = run_command(["docker", "run", "--rm", tag, "python", "-c", print_source])
     assert str(tmp_path) in source
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.checkout import copy_checkout, get_docker_environment, run_command
+from tests.checkout import PROJECT, copy_checkout, get_docker_environment, run_command
 from tools.dev.servers import free_port, wait_until
 
 SHARED_VARIABLES = ("CI", "GOCACHE", "GOPATH", "GOPROXY", "UV_CACHE_DIR", "UV_PYTHON")
@@ -33,8 +33,13 @@ class Repository:
     @property
     def environment(self) -> dict[str, str]:
         """The environment variables of the programs that run in the repository."""
-        shared = {name: os.environ[name] for name in SHARED_VARIABLES if name in os.environ}
-        return get_docker_environment() | shared | COMMITTER
+        environment = get_docker_environment() | COMMITTER
+        for name in SHARED_VARIABLES:
+            if name in os.environ:
+                environment[name] = os.environ[name]
+        # Without this, `make` would install uv again in each repository.
+        environment["PATH"] = f"{PROJECT / '.uv' / 'bin'}{os.pathsep}{environment['PATH']}"
+        return environment
 
     @property
     def package(self) -> Path:
