@@ -169,10 +169,12 @@ class EphemeralDeployment:
         """
         commits = set()
         for pod in self.kubectl.list_pods():
-            if ip := pod["status"].get("podIP"):
-                response = self.send_to("GET", f"http://{ip}:8000/version")
-                if response.status:
-                    commits.add(json.loads(response.body)["commit"])
+            ip = pod["status"].get("podIP")
+            if ip is None:
+                continue  # not started yet
+            response = self.send_to("GET", f"http://{ip}:8000/version")
+            if response.status != 0:
+                commits.add(json.loads(response.body)["commit"])
         return commits
 
     def start_client(self) -> None:
