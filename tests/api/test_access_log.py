@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.checkout import PROJECT
 from tests.conftest import LogLines
+from tools.checkout import PROJECT
 
 
 def access(log_lines: LogLines) -> list[dict[str, Any]]:

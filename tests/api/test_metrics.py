@@ -7,7 +7,7 @@ import httpx
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.checkout import PROJECT
+from tools.checkout import PROJECT
 
 COUNT = "http_request_duration_seconds_count"
 

@@ -9,9 +9,9 @@ from fastapi.openapi.models import OpenAPI
 
 from fastapi_k8s import NAME
 from fastapi_k8s.main import create_app
-from tests.checkout import PROJECT
 from tests.conftest import MakeSettings
 from tools import openapi
+from tools.checkout import PROJECT
 
 Spec = dict[str, Any]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.checkout import PROJECT
+from tools.checkout import PROJECT
 from tools.cluster.ephemeral import EphemeralDeployment
 from tools.cluster.kubectl import KubernetesObject
 

@@ -22,7 +22,7 @@ from python_on_whales import Container, DockerClient
 from python_on_whales.exceptions import DockerException
 
 from fastapi_k8s import NAME
-from tests.checkout import PROJECT, copy_checkout, run_command
+from tools.checkout import PROJECT, copy_checkout, run_command
 from tools.dev.servers import wait_until
 
 POSTGRES_IMAGE = "postgres:18-alpine"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from python_on_whales import DockerClient
 
-from tests.checkout import PROJECT, copy_checkout, run_command
 from tests.container.test_compose import Stack, create_stack
+from tools.checkout import PROJECT, copy_checkout, run_command
 from tools.dev.servers import wait_until
 
 DEVCONTAINER: dict[str, Any] = json.loads((PROJECT / ".devcontainer/devcontainer.json").read_text())

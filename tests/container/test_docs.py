@@ -18,9 +18,9 @@ import pytest
 from python_on_whales import Container, DockerClient
 
 from fastapi_k8s import NAME
-from tests.checkout import PROJECT, copy_checkout, get_docker_environment, run_command
 from tests.container.conftest import application_environment
 from tests.template.pages import read_blocks
+from tools.checkout import PROJECT, copy_checkout, get_docker_environment, run_command
 from tools.dev.servers import free_port, wait_until
 
 SERVING_COMMAND = re.compile("docker compose up|docker compose watch|docker run .*|make docker-run")

@@ -5,8 +5,8 @@ import subprocess
 
 import httpx
 
-from tests.checkout import run_command
 from tests.container.conftest import POSTGRES_PASSWORD, Application
+from tools.checkout import run_command
 
 
 def test_items_can_be_created_read_replaced_and_deleted(  # example

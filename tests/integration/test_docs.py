@@ -8,8 +8,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.checkout import PROJECT, get_docker_environment
 from tests.template.pages import read_blocks
+from tools.checkout import PROJECT, get_docker_environment
 from tools.dev.servers import free_port, wait_until
 
 

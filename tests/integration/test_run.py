@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from fastapi_k8s.migrations import newest_revision
-from tests.checkout import PROJECT, copy_checkout
 from tests.template.pages import read_blocks  # template
+from tools.checkout import PROJECT, copy_checkout
 from tools.dev.servers import Postgres, Valkey, free_port, wait_until
 
 TEST_RUN_VARIABLES = re.compile(

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from tests.checkout import PROJECT
+from tools.checkout import PROJECT
 from tools.cluster.kubectl import KubernetesObject
 
 OBJECTS: list[KubernetesObject] = list(yaml.safe_load_all((PROJECT / "k8s.yaml").read_text()))

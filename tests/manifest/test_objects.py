@@ -6,8 +6,8 @@ import tomllib
 import pytest
 from kubernetes_validate.utils import latest_version, validate
 
-from tests.checkout import PROJECT
 from tests.manifest.conftest import OBJECTS, api_containers, find_object, pod_templates
+from tools.checkout import PROJECT
 from tools.cluster.kubectl import KubernetesObject
 
 OLDEST_VERSION = "1.35"

@@ -6,7 +6,6 @@ import pytest
 
 from fastapi_k8s.main import create_app
 from fastapi_k8s.server.worker import DrainingWorker
-from tests.checkout import PROJECT
 from tests.conftest import MakeSettings
 from tests.manifest.conftest import (
     api_containers,
@@ -14,6 +13,7 @@ from tests.manifest.conftest import (
     find_object,
     pod_templates,
 )
+from tools.checkout import PROJECT
 from tools.cluster.kubectl import KubernetesObject
 
 LAST_RESPONSES_SECONDS = 1.0

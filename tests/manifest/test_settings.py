@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from fastapi_k8s.settings import Settings
-from tests.checkout import PROJECT
 from tests.manifest.conftest import OBJECTS, api_containers, find_object, pod_templates
+from tools.checkout import PROJECT
 from tools.cluster.manifest import CONFIG_MAP
 from tools.cluster.secret import secret_data
 

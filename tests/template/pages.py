@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tests.checkout import PROJECT
+from tools.checkout import PROJECT
 
 FENCED_BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)

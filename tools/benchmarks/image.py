@@ -13,7 +13,7 @@ from time import monotonic, sleep
 from uuid import uuid4
 
 import fastapi_k8s as package
-from tests.checkout import copy_checkout
+from tools.checkout import copy_checkout
 
 RUN = f"{package.NAME}-bench-{uuid4().hex[:12]}"  # names images, labels containers
 CLEAN_BUILDS, REBUILDS, STARTS = 2, 3, 5

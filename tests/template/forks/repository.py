@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.checkout import PROJECT, copy_checkout, get_docker_environment, run_command
+from tools.checkout import PROJECT, copy_checkout, get_docker_environment, run_command
 from tools.dev.servers import free_port, wait_until
 
 SHARED_VARIABLES = ("CI", "GOCACHE", "GOPATH", "GOPROXY", "UV_CACHE_DIR", "UV_PYTHON")

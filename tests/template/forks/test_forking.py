@@ -3,9 +3,9 @@
 from pathlib import Path
 from uuid import uuid4
 
-from tests.checkout import PROJECT
 from tests.template.forks.repository import Repository, create_repository
 from tests.template.pages import read_blocks
+from tools.checkout import PROJECT
 
 PAGE = PROJECT / "docs" / "forking.md"
 TEMPLATE_URL = "https://example.com/the-template.git"

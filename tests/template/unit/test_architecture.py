@@ -4,8 +4,8 @@ import re
 import tomllib
 
 from fastapi_k8s import NAME
-from tests.checkout import PROJECT
 from tests.template.pages import read_blocks
+from tools.checkout import PROJECT
 
 PAGE = PROJECT / "docs" / "architecture.md"
 PACKAGE = PROJECT / "src" / NAME.replace("-", "_")

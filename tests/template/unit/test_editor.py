@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from tests.checkout import PROJECT
+from tools.checkout import PROJECT
 
 
 def read_yaml(name: str) -> Any:

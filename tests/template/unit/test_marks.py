@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkout import PROJECT
+from tools.checkout import PROJECT
 from tools.template.checkout import read_texts
 from tools.template.marks import remove_marked, remove_marked_from_file
 

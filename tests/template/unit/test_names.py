@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fastapi_k8s import NAME
-from tests.checkout import PROJECT
+from tools.checkout import PROJECT
 from tools.template.names import MAX_LENGTH, find_problem
 from tools.template.rename import require_possible_rename
 

@@ -8,7 +8,6 @@ from pydantic import SecretStr
 
 from fastapi_k8s.main import create_app
 from fastapi_k8s.settings import Settings
-from tests.checkout import PROJECT
 from tests.conftest import MakeSettings
 from tests.template.pages import (
     find_broken_links,
@@ -18,6 +17,7 @@ from tests.template.pages import (
     read_prose,
     read_targets,
 )
+from tools.checkout import PROJECT
 
 TABLE_ROW = re.compile(r"^\| `([^`]+)` \| ([^|]+) \|", re.MULTILINE)
 """A row whose first cell is code: the code, and the text of the second cell."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkout import run_command
+from tools.checkout import run_command
 from tools.template import remove_example
 
 

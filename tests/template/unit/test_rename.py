@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fastapi_k8s import NAME
-from tests.checkout import PROJECT, run_command
+from tools.checkout import PROJECT, run_command
 from tools.template.names import to_package
 from tools.template.rename import (
     TEMPLATE_ONLY,

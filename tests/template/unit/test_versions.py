@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tests.checkout import PROJECT, get_docker_environment, run_command
+from tools.checkout import PROJECT, get_docker_environment, run_command
 
 FAKE_PYTHON = """#!/bin/sh
 case "$*" in

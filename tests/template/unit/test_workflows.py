@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.checkout import PROJECT
 from tests.template.pages import read_targets
+from tools.checkout import PROJECT
 
 WORKFLOWS = sorted(PROJECT.glob(".github/workflows/*.yml"))
 PINNED_ACTION = re.compile(r"uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")

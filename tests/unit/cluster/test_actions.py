@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from tests.checkout import PROJECT
 from tests.unit.cluster.conftest import FakeCommands
+from tools.checkout import PROJECT
 
 
 @pytest.mark.parametrize(

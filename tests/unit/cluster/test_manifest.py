@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkout import PROJECT
 from tests.unit.cluster.conftest import IMAGE
+from tools.checkout import PROJECT
 from tools.cluster.kubectl import ClusterError, KubernetesObject
 from tools.cluster.manifest import build_overlay, hash_settings, render
 
