@@ -14,7 +14,7 @@ import pytest
 from fastapi_k8s.migrations.migrate import migrate
 from fastapi_k8s.settings import Settings
 from tests.conftest import MakeSettings
-from tools.dev.servers import Postgres, Valkey, running
+from tools.dev.servers import Postgres, Valkey, running_servers
 
 FAST = ("fsync=off", "full_page_writes=off", "max_connections=200")
 """What a test's PostgreSQL does without: its data need not outlive the machine."""
@@ -55,7 +55,7 @@ async def until(client: httpx.AsyncClient, status: int) -> httpx.Response:
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """PostgreSQL, for tests that leave it running."""
     server = Postgres(tmp_path_factory.mktemp("postgresql"), *FAST)
-    with running(server):
+    with running_servers(server):
         yield server
 
 
@@ -63,7 +63,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
     """Valkey, for tests that leave it running."""
     server = Valkey(tmp_path_factory.mktemp("valkey"))
-    with running(server):
+    with running_servers(server):
         yield server
 
 
@@ -71,7 +71,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 def own_postgres(tmp_path: Path) -> Iterator[Postgres]:
     """PostgreSQL, for a test that stops or breaks it."""
     server = Postgres(tmp_path / "postgresql", *FAST)
-    with running(server):
+    with running_servers(server):
         yield server
 
 
@@ -79,7 +79,7 @@ def own_postgres(tmp_path: Path) -> Iterator[Postgres]:
 def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
     """Valkey, for a test that stops or breaks it."""
     server = Valkey(tmp_path / "valkey")
-    with running(server):
+    with running_servers(server):
         yield server
 
 

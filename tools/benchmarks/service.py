@@ -12,8 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
 
-from tools.dev.servers import Postgres, ServerError, Valkey
-from tools.dev.servers import running as running_servers
+from tools.dev.servers import Postgres, ServerError, Valkey, running_servers
 
 from .containers import OTHER_CORES, SERVICE, Image, running
 from .docker_cli import exit_on_interrupt, remove_containers

@@ -14,7 +14,7 @@ from dotenv import dotenv_values
 
 import fastapi_k8s as package
 from tools.dev.reload import serve
-from tools.dev.servers import HOST, Postgres, Server, ServerError, Valkey, running
+from tools.dev.servers import HOST, Postgres, Server, ServerError, Valkey, running_servers
 
 PROJECT = Path(__file__).resolve().parents[2]
 DATA_FOLDER = PROJECT / ".local"
@@ -84,7 +84,7 @@ def _missing_servers(environment: Environment) -> Iterator[dict[str, str]]:
         servers["DATABASE_URL"] = Postgres(DATA_FOLDER / "postgresql")
     if "REDIS_URL" not in environment:
         servers["REDIS_URL"] = Valkey(DATA_FOLDER / "valkey")
-    with running(*servers.values()):
+    with running_servers(*servers.values()):
         yield {variable: server.url for variable, server in servers.items()}
 
 

@@ -251,7 +251,7 @@ class Valkey(Server):
 
 
 @contextmanager
-def running(*servers: Server) -> Iterator[None]:
+def running_servers(*servers: Server) -> Iterator[None]:
     """Run servers during the `with` block, and stop them however the block ends."""
     try:
         for server in servers:
