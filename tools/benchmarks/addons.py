@@ -1,6 +1,6 @@
-"""The bare application with the add-ons that are usually taken, set up as their READMEs show.
+"""The bare application with the usual add-ons, configured as their READMEs show.
 
-They do what the service does itself: metrics, a request id, and an access line in JSON.
+They do what the service does itself: metrics, a request id and an access log line in JSON.
 """
 
 import logging.config
@@ -38,24 +38,27 @@ LOGGING = {
 
 
 def create_app() -> FastAPI:
-    """The bare application with all of them."""
+    """The bare application with all add-ons. It configures logging."""
     logging.config.dictConfig(LOGGING)
     app = bare.create_app()
-    app.middleware("http")(_log)
+    app.middleware("http")(log_request)
     app.add_middleware(CorrelationIdMiddleware)
     Instrumentator().instrument(app).expose(app)
     return app
 
 
-async def _log(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    started = perf_counter()
+async def log_request(
+    request: Request, call_next: Callable[[Request], Awaitable[Response]]
+) -> Response:
+    """Write an access log line with the fields of the service's own."""
+    began = perf_counter()
     response = await call_next(request)
     fields = {
         "method": request.method,
         "path": request.url.path,
         "status": response.status_code,
-        "duration_ms": round((perf_counter() - started) * 1000, 2),
-        "client": request.client and request.client.host,
+        "duration_ms": round((perf_counter() - began) * 1000, 2),
+        "client": request.client.host if request.client else None,
     }
     logger.info("request", extra=fields)
     return response

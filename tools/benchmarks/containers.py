@@ -8,17 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
-from time import monotonic, sleep, time
-from urllib.request import urlopen
+from time import time
 
 from tools.dev.servers import free_port
 
-from .docker_cli import docker
-
-MEASURED_CORE, *OTHER_CORES = sorted(os.sched_getaffinity(0))
-"""The core of the measured containers, and the cores of wrk and the databases."""
-
-START_TIMEOUT_SECONDS = 60
+from .docker_cli import HARDENED, docker, wait_for_health
 
 SERVICE = ("gunicorn", "-c", "python:fastapi_k8s.server")
 """The image's own command. An application named after it replaces the service."""
@@ -33,15 +27,14 @@ MOUNT = "/benchmarks"
 ADD_ON_PACKAGES = ("asgi_correlation_id", "prometheus_fastapi_instrumentator", "pythonjsonlogger")
 """What addons.py imports. These packages are pure Python and not in the image."""
 
-HARDENED = ("--read-only", "--cap-drop=ALL", "--tmpfs=/tmp", "--security-opt=no-new-privileges")
-
 
 @dataclass(frozen=True)
 class Image:
-    """An image by its `name`. Its containers carry `label`."""
+    """An image by its `name`. Its containers carry `label` and are pinned to `core`."""
 
     name: str
     label: str
+    core: int
 
     def container(self, *command: str, **environment: str) -> "Container":
         """A container that will run `command`, which has to start Gunicorn."""
@@ -62,7 +55,7 @@ class Image:
         variables = {"PYTHONPATH": MOUNT, **environment}
         return [
             f"--label={self.label}",
-            f"--cpuset-cpus={MEASURED_CORE}",
+            f"--cpuset-cpus={self.core}",
             f"--user={os.getuid()}:{os.getgid()}",
             *("--network=host", "--no-healthcheck", "--log-opt=max-size=20m"),
             *HARDENED,
@@ -95,12 +88,7 @@ class Container:
         created = docker("create", *options, self._image.name, *self._command, bind)
         self._id = created.stdout.strip()
         docker("start", self._id)
-        deadline = monotonic() + START_TIMEOUT_SECONDS
-        while not answers(self.url):
-            if monotonic() > deadline:
-                log = "".join(docker("logs", self._id))
-                sys.exit(f"bench: no response in {START_TIMEOUT_SECONDS} s:\n{log}")
-            sleep(0.01)
+        wait_for_health(self.url, self._id)
         self.start_seconds = time() - self._started_at()
 
     def remove(self) -> None:
@@ -126,6 +114,8 @@ class Container:
     def _pids(self) -> list[int]:
         """The processes as this machine's kernel numbers them."""
         _, *pids = docker("top", self._id, "-o", "pid").stdout.split()
+        if not all(Path(f"/proc/{pid}").exists() for pid in pids):
+            sys.exit("bench: it needs Docker on this machine itself, not in a virtual machine")
         return [int(pid) for pid in pids]
 
     def _started_at(self) -> float:
@@ -144,15 +134,6 @@ def running(*containers: Container) -> Iterator[None]:
     finally:
         for container in containers:
             container.remove()
-
-
-def answers(url: str) -> bool:
-    """Whether GET /health at `url` is answered with 200."""
-    try:
-        with urlopen(f"{url}/health", timeout=1) as response:
-            return bool(response.status == 200)
-    except OSError:
-        return False
 
 
 def _mounts() -> dict[str, str]:

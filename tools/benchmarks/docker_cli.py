@@ -4,7 +4,14 @@ import signal
 import sys
 from collections.abc import Callable
 from subprocess import PIPE, Popen
+from time import monotonic, sleep
 from typing import NamedTuple
+from urllib.request import urlopen
+
+HARDENED = ("--read-only", "--cap-drop=ALL", "--tmpfs=/tmp", "--security-opt=no-new-privileges")
+"""Options for a container that may do as little as the image needs."""
+
+START_TIMEOUT_SECONDS = 60
 
 
 class Output(NamedTuple):
@@ -33,6 +40,24 @@ def docker(*arguments: str) -> Output:
     if process.returncode:
         sys.exit(f"bench: {' '.join(command)} failed:\n{stdout}{stderr}")
     return Output(stdout, stderr)
+
+
+def wait_for_health(url: str, container: str) -> None:
+    """Return when GET /health at `url` is answered with 200. Exits with the log if it never is."""
+    deadline = monotonic() + START_TIMEOUT_SECONDS
+    while not _is_healthy(url):
+        if monotonic() > deadline:
+            log = "".join(docker("logs", container))
+            sys.exit(f"bench: no response in {START_TIMEOUT_SECONDS} s:\n{log}")
+        sleep(0.01)
+
+
+def _is_healthy(url: str) -> bool:
+    try:
+        with urlopen(f"{url}/health", timeout=1) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
 
 
 def remove_containers(label: str) -> None:

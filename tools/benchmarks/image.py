@@ -1,145 +1,158 @@
-"""`make bench-image`: the image's size, its builds and its start, as a Markdown table."""
+"""`make bench-image`: size, build time and start time of the image, as a Markdown table."""
 
 import re
-import signal
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from http.client import HTTPConnection
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
-from subprocess import PIPE, Popen, getoutput
 from tempfile import TemporaryDirectory
-from time import monotonic, sleep
+from time import monotonic
+from typing import NamedTuple
 from uuid import uuid4
 
 import fastapi_k8s as package
 from tools.checkout import copy_checkout
 
-RUN = f"{package.NAME}-bench-{uuid4().hex[:12]}"  # names images, labels containers
-CLEAN_BUILDS, REBUILDS, STARTS = 2, 3, 5
-HARDENED = ("--read-only", "--cap-drop=ALL", "--tmpfs=/tmp", "--security-opt=no-new-privileges")
-DATABASE = "--env=DATABASE_URL=postgresql://app:unused@127.0.0.1/app"  # /health touches none
+from .docker_cli import (
+    HARDENED,
+    docker,
+    exit_on_interrupt,
+    remove_containers,
+    remove_images,
+    wait_for_health,
+)
+
+REPOSITORY = f"{package.NAME}-bench-{uuid4().hex[:12]}"
+"""Name of the images, and label of the containers."""
+
+CLEAN_BUILDS = 2
+REBUILDS = 3
+STARTS = 5
+MAX_COMPRESSED_MB = 40
+MAX_REBUILD_RATIO = 0.25
+
+# The value is never used, since GET /health does not connect to the database.
+DATABASE_URL = "postgresql://app:unused@127.0.0.1/app"
+
+
+class Build(NamedTuple):
+    """The duration of a build, and whether the step with the dependencies came from the cache."""
+
+    seconds: float
+    dependencies_cached: bool
 
 
 def main() -> None:
-    """Print the table. Leaves with a message, and another code than 0, if that is impossible."""
-    _on_interrupts(_leave)
-    with TemporaryDirectory(prefix="bench-") as context:
+    """Print the table. Exits with a message and a code other than 0 if that is impossible."""
+    exit_on_interrupt()
+    with TemporaryDirectory(prefix="bench-") as folder:
         try:
-            rows = list(_measure(Path(context)))
+            rows = list(_measure(Path(folder)))
         finally:
-            _sweep()
-    print("| What | Measured | Target | Met |\n|---|---|---|---|", *rows, sep="\n")
+            remove_containers(REPOSITORY)
+            remove_images(REPOSITORY)
+    print("| What | Measured | Target | Met |")
+    print("|---|---|---|---|")
+    print("\n".join(rows))
 
 
 def _measure(context: Path) -> Iterator[str]:
     print("bench: building and starting, some minutes", file=sys.stderr, flush=True)
     copy_checkout(context)
     _build("production", context, "--no-cache")  # fills uv's cache, and is not counted
-    yield from _sizes(context)
-    yield from _builds(context)
-    yield _row(f"Start to the first 200, s, median of {STARTS}", median(map(_start, range(STARTS))))
+    yield from _size_rows(context)
+    yield from _build_rows(context)
+    seconds = median(_start_seconds() for _ in range(STARTS))
+    yield _row(f"Start of the container to the first 200, s, median of {STARTS}", seconds)
 
 
-def _sizes(context: Path) -> Iterator[str]:
-    arguments, _, _ = (context / "Dockerfile").read_text().partition("\nFROM ")
-    (context / "base").write_text(f"{arguments}\nFROM $PYTHON_IMAGE\n")
-    _build("base", context, f"--file={context}/base")  # `docker save` may not know it otherwise
+def _size_rows(context: Path) -> Iterator[str]:
+    _build_base(context)
     _build("dockerfile.dev", context, f"--file={context}/Dockerfile.dev")
     _build("development", context, "--target=development")
-    command = f"docker save {RUN}:%s | gzip | wc -c"
-    ours, its = (int(getoutput(command % tag)) / 1e6 for tag in ("production", "base"))
-    yield _row("Compressed, MB", ours, 40)
-    yield _row("`PYTHON_IMAGE` alone, compressed, MB", its)
-    yield _row("Compressed, as a share of that", ours / its)
+    image = _compressed_mb("production")
+    base = _compressed_mb("base")
+    yield _row("Compressed, MB", image, MAX_COMPRESSED_MB)
+    yield _row("`PYTHON_IMAGE` alone, compressed, MB", base)
+    yield _row("Compressed, as a share of `PYTHON_IMAGE`", image / base)
     for tag in ("production", "dockerfile.dev", "development"):
-        size, _ = _docker("image", "inspect", "--format={{.Size}}", f"{RUN}:{tag}")
-        yield _row(f"On disk, MB: {tag}", int(size) / 1e6)
+        yield _row(f"On disk, MB: {tag}", _disk_mb(tag))
 
 
-def _builds(context: Path) -> Iterator[str]:
-    clean = median(_build(f"clean-{n}", context, "--no-cache")[0] for n in range(CLEAN_BUILDS))
-    rebuilds = []
-    for number in range(REBUILDS):
-        with (context / "src" / package.__name__ / "health.py").open("a") as source:
-            source.write(f"# {RUN} {number}\n")  # which was never built before
-        rebuilds.append(_build(f"rebuild-{number}", context))
-    rebuild = median(seconds for seconds, _ in rebuilds)
-    always = "yes" if all(reused for _, reused in rebuilds) else "no"
-    yield _row(f"Clean build, packages in uv's cache, s, median of {CLEAN_BUILDS}", clean)
-    yield _row(f"Rebuild after an edit of one line, s, median of {REBUILDS}", rebuild)
-    yield _row("Rebuild, as a share of the clean build", rebuild / clean, 0.25)
-    yield f"| The rebuild reuses the dependency step | {always} | yes | {always} |"
+def _build_rows(context: Path) -> Iterator[str]:
+    clean_builds = [
+        _build(f"clean-{number}", context, "--no-cache") for number in range(CLEAN_BUILDS)
+    ]
+    rebuilds = [_rebuild_after_edit(number, context) for number in range(REBUILDS)]
+    clean_seconds = median(build.seconds for build in clean_builds)
+    rebuild_seconds = median(build.seconds for build in rebuilds)
+    always_cached = "yes" if all(build.dependencies_cached for build in rebuilds) else "no"
+    yield _row(f"Clean build, packages in uv's cache, s, median of {CLEAN_BUILDS}", clean_seconds)
+    yield _row(f"Rebuild after an edit of one line, s, median of {REBUILDS}", rebuild_seconds)
+    ratio = rebuild_seconds / clean_seconds
+    yield _row("Rebuild, as a share of the clean build", ratio, MAX_REBUILD_RATIO)
+    yield f"| The rebuild reuses the dependency step | {always_cached} | yes | {always_cached} |"
 
 
-def _build(tag: str, context: Path, *flags: str) -> tuple[float, bool]:
-    """Seconds, and whether the dependencies were reused. A tag given twice would leave an image."""
+def _build_base(context: Path) -> None:
+    """Build an image of the base alone: `docker save` may not find what a build has pulled."""
+    dockerfile = (context / "Dockerfile").read_text()
+    arguments, _, _ = dockerfile.partition("\nFROM ")
+    (context / "base").write_text(f"{arguments}\nFROM $PYTHON_IMAGE\n")
+    _build("base", context, f"--file={context}/base")
+
+
+def _rebuild_after_edit(number: int, context: Path) -> Build:
+    """Build with one new line in the source, which no earlier build has seen."""
+    with (context / "src" / package.__name__ / "health.py").open("a") as source:
+        source.write(f"# {REPOSITORY} {number}\n")
+    return _build(f"rebuild-{number}", context)
+
+
+def _build(tag: str, context: Path, *flags: str) -> Build:
+    """Build `context`. `tag` has to be new: an image that loses its tag would not be removed."""
     began = monotonic()
-    _, log = _docker("build", "--progress=plain", f"--tag={RUN}:{tag}", *flags, str(context))
+    output = docker("build", "--progress=plain", f"--tag={REPOSITORY}:{tag}", *flags, str(context))
     seconds = monotonic() - began
-    return seconds, bool(re.search(r"(?ms)^(#\d+) \[dependencies [^\n]*uv sync.*^\1 CACHED$", log))
+    cached_step = r"(?ms)^(#\d+) \[dependencies [^\n]*uv sync.*^\1 CACHED$"
+    return Build(seconds, dependencies_cached=bool(re.search(cached_step, output.stderr)))
 
 
-def _start(_: int) -> float:
-    options = (f"--label={RUN}", "--publish=127.0.0.1::8000", *HARDENED, DATABASE)
-    container = _docker("create", *options, f"{RUN}:production")[0].strip()
+def _compressed_mb(tag: str) -> float:
+    """The size of an image as a registry stores it, in megabytes of 10^6 bytes."""
+    command = f"docker save {REPOSITORY}:{tag} | gzip | wc -c"
+    return int(subprocess.getoutput(command)) / 1e6
+
+
+def _disk_mb(tag: str) -> float:
+    output = docker("image", "inspect", "--format={{.Size}}", f"{REPOSITORY}:{tag}")
+    return int(output.stdout) / 1e6
+
+
+def _start_seconds() -> float:
+    """Seconds from `docker start` to the first response with status 200."""
+    options = (
+        f"--label={REPOSITORY}",
+        "--publish=127.0.0.1::8000",
+        f"--env=DATABASE_URL={DATABASE_URL}",
+        *HARDENED,
+    )
+    container = docker("create", *options, f"{REPOSITORY}:production").stdout.strip()
     began = monotonic()
-    _docker("start", container)
-    port = int(_docker("port", container, "8000")[0].rpartition(":")[2])
-    while not _answers(port):
-        if monotonic() > began + 60:
-            sys.exit("bench: no answer in 60 s:\n" + "".join(_docker("logs", container)))
-        sleep(0.01)
+    docker("start", container)
+    address = docker("port", container, "8000").stdout.strip()
+    wait_for_health(f"http://{address}", container)
     seconds = monotonic() - began
-    _docker("rm", "--force", container)
+    docker("rm", "--force", container)
     return seconds
 
 
-def _answers(port: int) -> bool:
-    connection = HTTPConnection("127.0.0.1", port, timeout=1)
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-
-
-def _docker(*words: str) -> tuple[str, str]:
-    """Both outputs. Ctrl-C ends builds alone: what is half made would appear after _sweep."""
-    with Popen(["docker", *words], process_group=0, stdout=PIPE, stderr=PIPE, text=True) as process:
-        try:
-            output, errors = process.communicate()
-        except SystemExit:
-            if words[0] == "build":
-                process.send_signal(signal.SIGINT)
-            process.communicate()
-            raise
-    if process.returncode:
-        sys.exit(f"bench: docker {' '.join(words)} failed:\n{errors}")
-    return output, errors
-
-
-def _leave(*_: object) -> None:
-    _on_interrupts(signal.SIG_IGN)  # of one Ctrl-C there may be two: uv hands it on
-    sys.exit(130)
-
-
-def _on_interrupts(handler: Callable[..., None] | signal.Handlers) -> None:
-    for interrupt in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(interrupt, handler)
-
-
-def _sweep() -> None:
-    _on_interrupts(signal.SIG_IGN)
-    if containers := _docker("ps", "--all", "--quiet", f"--filter=label={RUN}")[0].split():
-        _docker("rm", "--force", *containers)
-    if tags := _docker("image", "ls", "--format={{.Repository}}:{{.Tag}}", RUN)[0].split():
-        _docker("image", "rm", *tags)
-
-
-def _row(what: str, value: float, target: float | None = None) -> str:
-    bound = " | " if target is None else f"≤ {target:g} | {'yes' if value <= target else 'no'}"
-    return f"| {what} | {value:.2f} | {bound} |"
+def _row(description: str, value: float, target: float | None = None) -> str:
+    if target is None:
+        return f"| {description} | {value:.2f} | | |"
+    met = "yes" if value <= target else "no"
+    return f"| {description} | {value:.2f} | ≤ {target:g} | {met} |"
 
 
 if __name__ == "__main__":

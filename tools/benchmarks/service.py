@@ -14,16 +14,13 @@ from uuid import uuid4
 
 from tools.dev.servers import Postgres, ServerError, Valkey, running_servers
 
-from .containers import OTHER_CORES, SERVICE, Image, running
+from .containers import SERVICE, Image, running
 from .docker_cli import exit_on_interrupt, remove_containers
 from .endpoints import ENDPOINT_COMPARISONS, endpoint_cases
 from .footprint import measure_footprint
 from .items import ITEM_COMPARISONS, item_cases  # example
 from .measurement import Samples, measure_in_rounds
 from .report import markdown
-
-DEBIAN_PACKAGES = {"wrk": "wrk"}
-"""Commands that are needed, and the packages that contain them."""
 
 PRINT_VERSIONS = """
 import platform
@@ -41,8 +38,10 @@ def main() -> None:
     """
     _check_machine()
     exit_on_interrupt()
-    os.sched_setaffinity(0, OTHER_CORES)  # wrk and the databases inherit it
-    image = Image(os.environ["IMAGE"], label=f"bench-{uuid4().hex[:12]}")
+    measured_core, *other_cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, other_cores)  # wrk and the databases inherit it
+    label = f"bench-{uuid4().hex[:12]}"
+    image = Image(os.environ["IMAGE"], label, measured_core)
     try:
         with TemporaryDirectory(prefix="bench-") as folder:
             _measure(image, Path(folder))
@@ -53,10 +52,12 @@ def main() -> None:
 
 
 def _check_machine() -> None:
-    for command, package in DEBIAN_PACKAGES.items():
-        if not shutil.which(command):
-            sys.exit(f"bench: {command} is missing; on Debian: apt install {package}")
-    if not OTHER_CORES:
+    """Exit with a message if something is missing. The Makefile checks for Docker and the image."""
+    if sys.platform != "linux":
+        sys.exit("bench: it reads what processes use from /proc, so it needs Linux")
+    if not shutil.which("wrk"):
+        sys.exit("bench: wrk is missing; on Debian: apt install wrk")
+    if len(os.sched_getaffinity(0)) < 2:
         sys.exit("bench: it needs two cores, one of them for what is measured")
 
 

@@ -15,7 +15,8 @@ def count_requests(
     `script` is a Lua script for wrk. Raises RuntimeError if a response had a status other than 2xx
     or 3xx, if a connection failed, or if nothing was answered.
     """
-    command = ["wrk", "--threads=1", f"--connections={CONNECTIONS}", f"--duration={seconds}s"]
+    command = ["wrk", "--threads=1", "--timeout=10s"]
+    command += [f"--connections={CONNECTIONS}", f"--duration={seconds}s"]
     if script:
         command.append(f"--script={script}")
     command += [url, "--", *script_arguments]
