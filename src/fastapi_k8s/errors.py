@@ -142,6 +142,9 @@ class ContentTooLargeMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not _declares_length(scope):
+            await self._app(scope, receive, send)
+            return
         is_replaced = False
 
         async def send_problem(message: Message) -> None:
@@ -156,6 +159,10 @@ class ContentTooLargeMiddleware:
                 await send(message)
 
         await self._app(scope, receive, send_problem)
+
+
+def _declares_length(scope: Scope) -> bool:
+    return any(name == b"content-length" for name, _ in scope["headers"])
 
 
 def _is_plain_413(message: Message) -> bool:

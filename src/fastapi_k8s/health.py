@@ -6,14 +6,12 @@ See https://kubernetes.io/docs/concepts/workloads/pods/probes/ for liveness and 
 import platform
 from typing import Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from . import NAME
 from .dependencies import ReadinessDep, SettingsDep
 from .readiness import ReadinessReport
-
-router = APIRouter(tags=["health"])
 
 
 class Health(BaseModel):
@@ -31,13 +29,11 @@ class Version(BaseModel):
     python: str = Field(examples=["3.14.0"])
 
 
-@router.get("/health")
 async def get_health() -> Health:
     """Liveness: the process answers. It depends on nothing else."""
     return Health()
 
 
-@router.get("/ready", responses={503: {"model": ReadinessReport}})
 async def get_ready(readiness: ReadinessDep, response: Response) -> ReadinessReport:
     """Readiness: whether this process should receive requests."""
     report = await readiness.report()
@@ -45,7 +41,6 @@ async def get_ready(readiness: ReadinessDep, response: Response) -> ReadinessRep
     return report
 
 
-@router.get("/version")
 async def get_version(settings: SettingsDep, request: Request) -> Version:
     """The release that is running."""
     return Version(

@@ -35,6 +35,34 @@ async def get_item_store(database: DatabaseDep, cache: CacheDep) -> ItemStore:
 ItemStoreDep = Annotated[ItemStore, Depends(get_item_store)]
 
 
+# In the order of their traffic: FastAPI tries the routes one after the other.
+
+
+@router.get(
+    "/{item_id}",
+    response_model=Item,
+    responses={200: {"headers": ETAG_HEADER}, **NOT_MODIFIED, **problem_responses(404)},
+)
+async def read_item(
+    item_id: UUID, items: ItemStoreDep, if_none_match: IfNoneMatch = None
+) -> Response:
+    """Read an item. With If-None-Match the response is 304 if it has not changed."""
+    body = await items.read(item_id)
+    return json_response_with_etag(body, if_none_match=if_none_match)
+
+
+@router.get("")
+async def list_items(query: Annotated[ItemPageQuery, Query()], items: ItemStoreDep) -> ItemPage:
+    """List items, newest first. Items that are created meanwhile do not shift later pages."""
+    after = UUID(bytes=query.cursor) if query.cursor else None
+    # One more than the page has, to see whether another page follows.
+    rows = await items.list(after, query.limit + 1)
+    page = rows[: query.limit]
+    has_next = len(rows) > query.limit
+    next_cursor = page[-1].id.bytes if has_next else None
+    return ItemPage.model_construct(items=page, next_cursor=next_cursor)
+
+
 @router.post(
     "",
     status_code=201,
@@ -56,31 +84,6 @@ async def create_item(
         return response
 
     return await run_idempotently(idempotent_request, create)
-
-
-@router.get("")
-async def list_items(query: Annotated[ItemPageQuery, Query()], items: ItemStoreDep) -> ItemPage:
-    """List items, newest first. Items that are created meanwhile do not shift later pages."""
-    after = UUID(bytes=query.cursor) if query.cursor else None
-    # One more than the page has, to see whether another page follows.
-    rows = await items.list(after, query.limit + 1)
-    page = rows[: query.limit]
-    has_next = len(rows) > query.limit
-    next_cursor = page[-1].id.bytes if has_next else None
-    return ItemPage.model_construct(items=page, next_cursor=next_cursor)
-
-
-@router.get(
-    "/{item_id}",
-    response_model=Item,
-    responses={200: {"headers": ETAG_HEADER}, **NOT_MODIFIED, **problem_responses(404)},
-)
-async def read_item(
-    item_id: UUID, items: ItemStoreDep, if_none_match: IfNoneMatch = None
-) -> Response:
-    """Read an item. With If-None-Match the response is 304 if it has not changed."""
-    body = await items.read(item_id)
-    return json_response_with_etag(body, if_none_match=if_none_match)
 
 
 @router.put(

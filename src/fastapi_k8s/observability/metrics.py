@@ -3,7 +3,6 @@
 import os
 from functools import cache
 
-from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -23,8 +22,6 @@ REQUEST_DURATION = Histogram(
     registry=REGISTRY,
 )
 
-router = APIRouter(tags=["metrics"])
-
 
 @cache
 def request_duration(method: str, route: str, status: int) -> Histogram:
@@ -32,7 +29,6 @@ def request_duration(method: str, route: str, status: int) -> Histogram:
     return REQUEST_DURATION.labels(method, route, status)
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
 async def get_metrics() -> PlainTextResponse:
     """Prometheus metrics of all workers."""
     registry = REGISTRY
