@@ -7,6 +7,7 @@ import httpx
 
 from tests.container.conftest import POSTGRES_PASSWORD, Application
 from tools.checkout import run_command
+from tools.dev.servers import wait_until
 
 
 def test_items_can_be_created_read_replaced_and_deleted(  # example
@@ -42,12 +43,16 @@ def test_version_reports_the_build_arguments(application: Application) -> None:
 def test_logs_are_json_lines_on_standard_output(application: Application) -> None:
     application.client.get("/version")
     application.client.get("/nowhere")
-    logs = subprocess.run(
-        ["docker", "logs", application.container.id], capture_output=True, check=True, text=True
-    )
-    assert logs.stderr == ""
-    entries = [json.loads(line) for line in logs.stdout.splitlines()]
-    assert {"/version", "/nowhere"} <= {entry.get("path") for entry in entries}
+
+    def read_logged_paths() -> set[str | None]:
+        """Return the paths in the access log. Fails if a line is not JSON, or on stderr."""
+        command = ["docker", "logs", application.container.id]
+        logs = subprocess.run(command, capture_output=True, check=True, text=True)
+        assert logs.stderr == ""
+        return {json.loads(line).get("path") for line in logs.stdout.splitlines()}
+
+    # Docker can store a line later than the client receives the response.
+    wait_until(lambda: {"/version", "/nowhere"} <= read_logged_paths(), 10, "the access log lines")
 
 
 def test_the_password_is_not_in_logs_image_or_history(application: Application, image: str) -> None:
