@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tools.cluster.ephemeral import EphemeralDeployment, RunningLoad, ephemeral_deployment
-from tools.cluster.rollout import is_complete
+from tools.cluster.rollout import is_complete, is_in_progress
 from tools.dev.servers import wait_until
 
 
@@ -24,6 +24,9 @@ def shared_deployment() -> Iterator[EphemeralDeployment]:
 @pytest.fixture
 def deployment(shared_deployment: EphemeralDeployment) -> EphemeralDeployment:
     """The shared deployment with two ready pods, whatever the test before has left."""
+    if is_in_progress(shared_deployment.kubectl):
+        # A test failed before it rolled back. Without this, all later tests would fail too.
+        shared_deployment.kubectl.run("rollout", "undo", "deployment/api")
     shared_deployment.set_pod_limits(min_replicas=2, max_replicas=2)
     wait_until(
         lambda: is_complete(shared_deployment.kubectl) and len(shared_deployment.pod_names()) == 2,
