@@ -8,6 +8,7 @@ import fcntl
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -64,6 +65,18 @@ def find_missing_requirement() -> str:
         if process.returncode != 0:
             return f"`docker {' '.join(command)}` fails. The tests need Docker, Buildx and Compose."
     return ""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def accept_sigint() -> Iterator[None]:
+    """Let the programs that tests start react to SIGINT, as with Ctrl-C in a terminal.
+
+    A script starts its background jobs with SIGINT ignored, and their child processes inherit that.
+    If the tests run in such a job, the shell of `make docker-run` could miss its SIGINT.
+    """
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, handler)
 
 
 @pytest.fixture(scope="session")
