@@ -1,7 +1,7 @@
 """`make remove-example`: a service without the items is complete, and docs/domain.md works in it.
 
 The service is called `image`, like a folder in tools/: one word, which the package and the image
-share. All tests run in another service (test_rename.py), and here those that need no containers.
+share.
 """
 
 import re
@@ -19,6 +19,10 @@ from tests.template.pages import (
 )
 
 NAME = "image"
+INDEPENDENT_OF_THE_EXAMPLE = ("tests/container", "tests/integration/test_run.py")
+"""Slow tests that run in the service of test_rename.py. Here, one test builds the image and another
+calls `make run`."""
+
 REMAINING_ENDPOINTS = {"/health", "/ready", "/version", "/metrics"}
 PYTHON_FILE = re.compile(r"`(\S+)`:\n\n```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 """A file that docs/domain.md shows: its path and its text."""
@@ -48,8 +52,8 @@ def test_the_pages_link_to_existing_pages_and_name_existing_make_targets(
         assert find_unknown_targets(page, service.folder) <= {"remove-example"}, page
 
 
-def test_linters_and_tests_without_servers_pass(service: Repository) -> None:
-    service.run("make", "lint")
+def test_python_linters_and_tests_without_servers_pass(service: Repository) -> None:
+    service.run("make", "lint-python")
     service.run("make", "test-unit")
 
 
@@ -94,5 +98,6 @@ def test_a_domain_is_added_as_the_page_says(service: Repository) -> None:
     assert check == "make openapi\nmake lint\nmake test\n"
     service.run("make", "openapi")
     service.run("make", "lint")
-    report = service.run("make", "test", "FLAGS=--deselect=tests/container")
+    flags = " ".join(f"--deselect={path}" for path in INDEPENDENT_OF_THE_EXAMPLE)
+    report = service.run("make", "test", f"FLAGS={flags}")
     assert "Required test coverage of 90.0% reached. Total coverage: 100.00%" in report

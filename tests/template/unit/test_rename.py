@@ -2,14 +2,18 @@
 
 from pathlib import Path
 
+import pytest
+
 from fastapi_k8s import NAME
 from tools.checkout import PROJECT, run_command
+from tools.template import rename
 from tools.template.names import to_package
 from tools.template.rename import (
     TEMPLATE_ONLY,
     find_identifiers,
     find_paths_with_name,
     lower_coverage_gate,
+    require_possible_rename,
 )
 
 
@@ -24,6 +28,23 @@ def test_identifiers_are_found_even_if_another_file_cannot_be_parsed(folder: Pat
     (folder / "old.py").write_text("word = 1\n")
     track_all()
     assert "word" in find_identifiers()
+
+
+@pytest.mark.parametrize(
+    ("present_name", "new_name", "reason"),
+    [
+        ("settings", "orders", "an identifier in the code"),
+        ("shipments", "order-service", "the name of the package"),
+    ],
+)
+def test_a_second_rename_is_refused_if_the_name_cannot_be_replaced_as_text(
+    monkeypatch: pytest.MonkeyPatch, present_name: str, new_name: str, reason: str
+) -> None:
+    monkeypatch.chdir(PROJECT)
+    monkeypatch.setattr(rename, "NAME", present_name)
+    monkeypatch.setattr(rename, "require_clean_checkout", lambda: None)
+    with pytest.raises(SystemExit, match=f"{reason}.* Nothing was changed."):
+        require_possible_rename(new_name)
 
 
 def test_paths_that_contain_the_name_are_found(folder: Path) -> None:
