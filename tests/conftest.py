@@ -1,4 +1,4 @@
-"""What every kind of test uses: settings, and the application behind a real HTTP server."""
+"""Fixtures of all tests: settings, and the application behind a real HTTP server."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import os
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias
@@ -27,11 +26,11 @@ LogLines: TypeAlias = Callable[[], list[dict[str, Any]]]
 
 
 class InProcessServer(uvicorn.Server):
-    """Leaves the signals to pytest, and ends at once."""
+    """Uvicorn without signal handlers, which would replace pytest's. It stops without a delay."""
 
     async def main_loop(self) -> None:
-        self.end = asyncio.Event()
-        await self.end.wait()
+        self.stop_requested = asyncio.Event()
+        await self.stop_requested.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -45,29 +44,32 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings of the developer's shell do not reach the tests."""
-    for name in Settings.model_fields:
-        for spelling in {name, name.upper()} & set(os.environ):
-            monkeypatch.delenv(spelling)
+    """Hide the settings in the environment of the developer's shell from the tests."""
+    for variable in list(os.environ):
+        if variable.lower() in Settings.model_fields:
+            monkeypatch.delenv(variable)
 
 
 @pytest.fixture
 def make_settings() -> MakeSettings:
-    """Settings without a server behind them; keyword arguments replace."""
+    """A function that makes settings for an unreachable database and without a cache.
 
-    def make(**given: Any) -> Settings:
-        nowhere = f"postgresql://user:hidden@127.0.0.1:{free_port()}/name"
-        return Settings(_env_file=None, **{"database_url": nowhere, **given})
+    Its keyword arguments are settings that replace these.
+    """
+
+    def make(**settings: Any) -> Settings:
+        unreachable = f"postgresql://user:hidden@127.0.0.1:{free_port()}/name"
+        return Settings(_env_file=None, **{"database_url": unreachable, **settings})
 
     return make
 
 
 @pytest.fixture
 def serve() -> Serve:
-    """Serve an application on a random port with its lifespan, and give a client for it."""
+    """A function that serves an application on a random port, and yields a client for it."""
 
     @asynccontextmanager
-    async def serving(app: FastAPI, root_path: str = "") -> AsyncIterator[httpx.AsyncClient]:
+    async def serve_app(app: FastAPI, root_path: str = "") -> AsyncIterator[httpx.AsyncClient]:
         config = uvicorn.Config(
             app,
             port=0,
@@ -87,29 +89,27 @@ def serve() -> Serve:
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
                 yield client
         finally:
-            server.end.set()
+            server.stop_requested.set()
             await task
 
-    return serving
+    return serve_app
 
 
 @pytest.fixture
 async def client(make_settings: MakeSettings, serve: Serve) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the service; what its settings point to depends on the folder of the test."""
+    """A client of the application. Each folder of tests has its own `make_settings`."""
     async with serve(create_app(make_settings())) as client:
         yield client
 
 
 @pytest.fixture
-def log_lines(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> Iterator[LogLines]:
-    """What the service has logged since the test began, as its own formatter writes it."""
+def log_lines(caplog: pytest.LogCaptureFixture) -> Iterator[LogLines]:
+    """A function that returns the application's log lines since the start of the test."""
     output = io.StringIO()
-    monkeypatch.setattr(sys, "stdout", output)  # not a terminal, though pytest's may be one
     handler = logging.StreamHandler(output)
     handler.setFormatter(JsonFormatter())
-    handler.addFilter(lambda record: not record.name.startswith("http"))  # the client's own
+    # httpx and httpcore, the client of the tests, log too.
+    handler.addFilter(lambda record: not record.name.startswith("http"))
     caplog.set_level(logging.INFO)
     logging.getLogger().addHandler(handler)
     yield lambda: [json.loads(line) for line in output.getvalue().splitlines()]

@@ -1,4 +1,4 @@
-"""The service with a resource of the tests' own, which need not know the example's."""
+"""The application with a resource `/things`, so that these tests do not depend on the example."""
 
 from collections.abc import AsyncIterator
 
@@ -6,18 +6,25 @@ import httpx
 import pytest
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from fastapi_k8s.conditional import IfMatch
 from fastapi_k8s.main import create_app
 from tests.conftest import MakeSettings, Serve
 
-LIMIT = 200_000
+MAX_BODY_SIZE = 200_000
 router = APIRouter(prefix="/things")
 
 
 class Size(BaseModel):
     width: int
+
+    @field_validator("width")
+    @classmethod
+    def check_width(cls, value: int) -> int:
+        if value < 0:
+            raise ValueError("must not be negative")
+        return value
 
 
 class Thing(BaseModel, extra="forbid"):
@@ -25,41 +32,41 @@ class Thing(BaseModel, extra="forbid"):
 
 
 @router.post("", status_code=201)
-async def create(thing: Thing) -> Thing:
+async def create_thing(thing: Thing) -> Thing:
     return thing
 
 
 @router.get("/{thing_id}")
-async def read(thing_id: int) -> int:
+async def read_thing(thing_id: int) -> int:
     return thing_id
 
 
 @router.put("/{thing_id}")
-async def replace(thing_id: int, thing: Thing, if_match: IfMatch) -> str:
+async def replace_thing(thing_id: int, thing: Thing, if_match: IfMatch) -> str:
     return if_match
 
 
 @router.delete("/{thing_id}")
-async def delete(thing_id: int) -> None:
-    """Fail as no code should."""
+async def delete_thing(thing_id: int) -> None:
+    """Raise an exception that nothing handles, with a cause."""
     raise RuntimeError("hidden") from KeyError(thing_id)
 
 
 @router.get("")
-async def half() -> StreamingResponse:
-    """Fail in the middle of the answer."""
+async def list_things() -> StreamingResponse:
+    """Raise an exception after the response has begun."""
 
-    async def parts() -> AsyncIterator[bytes]:
+    async def stream() -> AsyncIterator[bytes]:
         yield b"half"
         raise RuntimeError("hidden")
 
-    return StreamingResponse(parts())
+    return StreamingResponse(stream())
 
 
 @pytest.fixture
 async def things(make_settings: MakeSettings, serve: Serve) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the service that has the resource."""
-    app = create_app(make_settings(max_body_size=LIMIT))
+    """A client of the application with `/things`."""
+    app = create_app(make_settings(max_body_size=MAX_BODY_SIZE))
     app.include_router(router)
     async with serve(app) as client:
         yield client

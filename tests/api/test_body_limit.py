@@ -1,53 +1,62 @@
-"""The limit on the size of a body."""
+"""A request body above `max_body_size` is refused with 413 and problem details."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import TypeAlias
 
 import httpx
 import pytest
-from fastapi import Request
+from fastapi import APIRouter, Request
 
 from fastapi_k8s.main import create_app
 from tests.conftest import LogLines, MakeSettings, Serve
 
-from .conftest import LIMIT
+from .conftest import MAX_BODY_SIZE
 
 JSON = {"Content-Type": "application/json"}
+Send: TypeAlias = Callable[[bytes], bytes | AsyncIterator[bytes]]
 
 
-def body(size: int) -> bytes:
+def make_body(size: int) -> bytes:
     """A valid body of `size` bytes."""
     return b'{"size":{"width":1}}'.ljust(size)
 
 
-async def in_chunks(content: bytes) -> AsyncIterator[bytes]:
-    """Sent like this, a body does not declare its size."""
-    yield content[:100]
-    yield content[100:]
+async def send_in_chunks(body: bytes) -> AsyncIterator[bytes]:
+    """Without Content-Length, so that the size is known only at the end."""
+    yield body[:10]
+    yield body[10:]
 
 
-@pytest.mark.parametrize("send", [bytes, in_chunks], ids=["declared", "in chunks"])
-async def test_a_body_of_the_limit_is_accepted(
-    things: httpx.AsyncClient, send: type[bytes]
+both_ways_to_send = pytest.mark.parametrize(
+    "send", [bytes, send_in_chunks], ids=["Content-Length", "chunks"]
+)
+
+
+@both_ways_to_send
+async def test_a_body_of_exactly_the_limit_is_accepted(
+    things: httpx.AsyncClient, send: Send
 ) -> None:
-    answer = await things.post("/things", content=send(body(LIMIT)), headers=JSON)
-    assert answer.status_code == 201
+    body = make_body(MAX_BODY_SIZE)
+    response = await things.post("/things", content=send(body), headers=JSON)
+    assert response.status_code == 201
 
 
-@pytest.mark.parametrize("send", [bytes, in_chunks], ids=["declared", "in chunks"])
-async def test_a_larger_body_is_413_and_the_client_is_served_on(
-    things: httpx.AsyncClient, send: type[bytes]
+@both_ways_to_send
+async def test_a_larger_body_is_413_and_the_next_request_succeeds(
+    things: httpx.AsyncClient, send: Send
 ) -> None:
-    answer = await things.post("/things", content=send(body(LIMIT + 1)), headers=JSON)
-    assert answer.status_code == 413
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers["connection"] == "close"
-    assert answer.json()["title"] == "Content Too Large"
+    body = make_body(MAX_BODY_SIZE + 1)
+    response = await things.post("/things", content=send(body), headers=JSON)
+    assert response.status_code == 413
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["connection"] == "close"
+    assert response.json()["title"] == "Content Too Large"
     assert (await things.get("/things/7")).status_code == 200
 
 
-@pytest.mark.parametrize("send", [bytes, in_chunks], ids=["declared", "in chunks"])
+@both_ways_to_send
 async def test_an_operation_can_raise_the_limit(
-    make_settings: MakeSettings, serve: Serve, send: type[bytes]
+    make_settings: MakeSettings, serve: Serve, send: Send
 ) -> None:
     app = create_app(make_settings(max_body_size=10))
 
@@ -61,11 +70,39 @@ async def test_an_operation_can_raise_the_limit(
             assert response.status_code == status
 
 
-@pytest.mark.parametrize("send", [bytes, in_chunks], ids=["declared", "in chunks"])
-async def test_a_413_has_a_request_id_and_a_log_line(
-    things: httpx.AsyncClient, log_lines: LogLines, send: type[bytes]
+@both_ways_to_send
+async def test_an_operation_of_an_included_router_can_raise_the_limit(
+    make_settings: MakeSettings, serve: Serve, send: Send
 ) -> None:
-    response = await things.post("/things", content=send(body(LIMIT + 1)), headers=JSON)
+    """The other operations of the router keep the limit of the application."""
+    router = APIRouter(prefix="/files")
+
+    @router.post("/uploads", max_body_size=20)
+    async def upload(request: Request) -> int:
+        return len(await request.body())
+
+    @router.post("/notes")
+    async def create_note(request: Request) -> int:
+        return len(await request.body())
+
+    app = create_app(make_settings(max_body_size=10))
+    app.include_router(router)
+    async with serve(app) as client:
+        for path, limit in (("/files/uploads", 20), ("/files/notes", 10)):
+            accepted = await client.post(path, content=send(b"x" * limit))
+            assert (accepted.status_code, accepted.json()) == (200, limit)
+            refused = await client.post(path, content=send(b"x" * (limit + 1)))
+            assert refused.status_code == 413
+            assert refused.headers["content-type"] == "application/problem+json"
+
+
+@both_ways_to_send
+async def test_a_413_has_a_request_id_and_an_access_log_line(
+    things: httpx.AsyncClient, log_lines: LogLines, send: Send
+) -> None:
+    body = make_body(MAX_BODY_SIZE + 1)
+    response = await things.post("/things", content=send(body), headers=JSON)
     [line] = log_lines()
     assert (line["status"], line["level"]) == (413, "INFO")
-    assert line["request_id"] == response.headers["x-request-id"] == response.json()["request_id"]
+    assert line["request_id"] == response.headers["x-request-id"]
+    assert line["request_id"] == response.json()["request_id"]

@@ -1,4 +1,4 @@
-"""/health, /ready and /version without a database."""
+"""/health, /ready and /version of an application whose database is unreachable."""
 
 import platform
 from importlib.metadata import version
@@ -10,21 +10,23 @@ from fastapi_k8s.main import create_app
 from tests.conftest import MakeSettings, Serve
 
 
-async def test_health_is_ok_and_touches_nothing(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/health")
-    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+async def test_health_is_200_without_a_database(client: httpx.AsyncClient) -> None:
+    response = await client.get("/health")
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
 
 
-async def test_ready_is_503_and_tells_nothing_secret(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/ready")
-    assert answer.status_code == 503
-    assert answer.json() == {
+async def test_ready_is_503_without_a_database_and_does_not_leak_the_url(
+    client: httpx.AsyncClient,
+) -> None:
+    response = await client.get("/ready")
+    assert response.status_code == 503
+    assert response.json() == {
         "status": "unready",
         "checks": {"database": "unreachable", "cache": "disabled"},
     }
 
 
-async def test_version_tells_the_installed_release(client: httpx.AsyncClient) -> None:
+async def test_version_is_the_installed_version_by_default(client: httpx.AsyncClient) -> None:
     assert (await client.get("/version")).json() == {
         "name": NAME,
         "version": version(NAME),
@@ -33,9 +35,11 @@ async def test_version_tells_the_installed_release(client: httpx.AsyncClient) ->
     }
 
 
-async def test_version_tells_what_the_image_was_built_from(
+async def test_version_is_the_version_and_commit_of_the_image(
     make_settings: MakeSettings, serve: Serve
 ) -> None:
-    async with serve(create_app(make_settings(app_version="1.2.3", git_sha="4f2a9c1"))) as client:
-        answer = (await client.get("/version")).json()
-    assert (answer["version"], answer["commit"]) == ("1.2.3", "4f2a9c1")
+    settings = make_settings(app_version="1.2.3", git_sha="4f2a9c1")
+    async with serve(create_app(settings)) as client:
+        response = await client.get("/version")
+    release = response.json()
+    assert (release["version"], release["commit"]) == ("1.2.3", "4f2a9c1")

@@ -1,82 +1,91 @@
-"""The ids that tie an answer to the lines of the log and to a trace."""
+"""X-Request-ID and `traceparent` connect a response to its log lines and to a trace."""
 
 import re
+from typing import Any
 
 import httpx
 import pytest
 
 from tests.conftest import LogLines
 
-TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+SPAN_ID = "00f067aa0ba902b7"
 
 
-@pytest.mark.parametrize("given", ["a", "Az09_.:-", "x" * 128])
-async def test_a_sane_request_id_is_kept(
-    things: httpx.AsyncClient, log_lines: LogLines, given: str
+def access_line(log_lines: LogLines) -> dict[str, Any]:
+    """The only access log line."""
+    [line] = [line for line in log_lines() if line["message"] == "request"]
+    return line
+
+
+@pytest.mark.parametrize("request_id", ["a", "Az09_.:-", "x" * 128])
+async def test_a_valid_request_id_is_kept(
+    things: httpx.AsyncClient, log_lines: LogLines, request_id: str
 ) -> None:
-    answer = await things.get("/things/7", headers={"X-Request-ID": given})
-    assert answer.headers["x-request-id"] == given
-    assert [line["request_id"] for line in log_lines() if line["message"] == "request"] == [given]
+    response = await things.get("/things/7", headers={"X-Request-ID": request_id})
+    assert response.headers["x-request-id"] == request_id
+    assert access_line(log_lines)["request_id"] == request_id
 
 
 @pytest.mark.parametrize(
-    "given", [b"", b"x" * 129, b"a b", b'a"b', b"a,b", b"a\tb", b"\xff", b"%0A", b"{}"]
+    "request_id", [b"", b"x" * 129, b"a b", b'a"b', b"a,b", b"a\tb", b"\xff", b"%0A", b"{}"]
 )
-async def test_an_insane_request_id_is_replaced(
-    things: httpx.AsyncClient, log_lines: LogLines, given: bytes
+async def test_an_invalid_request_id_is_replaced(
+    things: httpx.AsyncClient, log_lines: LogLines, request_id: bytes
 ) -> None:
-    answer = await things.get("/things/7", headers={b"X-Request-ID": given})
-    made = answer.headers["x-request-id"]
-    assert re.fullmatch("[0-9a-f]{32}", made)
-    assert [line["request_id"] for line in log_lines() if line["message"] == "request"] == [made]
+    response = await things.get("/things/7", headers={b"X-Request-ID": request_id})
+    new_request_id = response.headers["x-request-id"]
+    assert re.fullmatch("[0-9a-f]{32}", new_request_id)
+    assert access_line(log_lines)["request_id"] == new_request_id
 
 
-async def test_each_request_without_an_id_gets_its_own(things: httpx.AsyncClient) -> None:
-    answers = [await things.get("/nothing") for _ in range(3)]
-    ids = {answer.headers["x-request-id"] for answer in answers}
-    assert len(ids) == 3
-    assert ids == {answer.json()["request_id"] for answer in answers}
-
-
-@pytest.mark.parametrize("given", [f"00-{TRACE}-{SPAN}-01", f"cc-{TRACE}-{SPAN}-00"])
-async def test_a_valid_traceparent_is_sent_back_and_logged(
-    things: httpx.AsyncClient, log_lines: LogLines, given: str
-) -> None:
-    answer = await things.get("/things/7", headers={"traceparent": given})
-    assert answer.headers["traceparent"] == given
-    assert [line["traceparent"] for line in log_lines() if line["message"] == "request"] == [given]
+async def test_each_request_without_an_id_gets_a_new_one(things: httpx.AsyncClient) -> None:
+    responses = [await things.get("/unknown") for _ in range(3)]
+    request_ids = {response.headers["x-request-id"] for response in responses}
+    assert len(request_ids) == 3
+    assert request_ids == {response.json()["request_id"] for response in responses}
 
 
 @pytest.mark.parametrize(
-    "given",
+    "traceparent", [f"00-{TRACE_ID}-{SPAN_ID}-01", f"cc-{TRACE_ID}-{SPAN_ID}-00"]
+)
+async def test_a_valid_traceparent_is_returned_and_logged(
+    things: httpx.AsyncClient, log_lines: LogLines, traceparent: str
+) -> None:
+    response = await things.get("/things/7", headers={"traceparent": traceparent})
+    assert response.headers["traceparent"] == traceparent
+    assert access_line(log_lines)["traceparent"] == traceparent
+
+
+@pytest.mark.parametrize(
+    "traceparent",
     [
         "",
-        f"ff-{TRACE}-{SPAN}-01",
-        f"00-{'0' * 32}-{SPAN}-01",
-        f"00-{TRACE}-{'0' * 16}-01",
-        f"00-{TRACE.upper()}-{SPAN}-01",
-        f"00-{TRACE}-{SPAN}",
-        f"00-{TRACE}-{SPAN}-01-more",
-        f"00-{TRACE[1:]}-{SPAN}-01",
-        f"0-{TRACE}-{SPAN}-01",
-        f"00-{TRACE}-{SPAN}-0x",
+        f"ff-{TRACE_ID}-{SPAN_ID}-01",
+        f"00-{'0' * 32}-{SPAN_ID}-01",
+        f"00-{TRACE_ID}-{'0' * 16}-01",
+        f"00-{TRACE_ID.upper()}-{SPAN_ID}-01",
+        f"00-{TRACE_ID}-{SPAN_ID}",
+        f"00-{TRACE_ID}-{SPAN_ID}-01-more",
+        f"00-{TRACE_ID[1:]}-{SPAN_ID}-01",
+        f"0-{TRACE_ID}-{SPAN_ID}-01",
+        f"00-{TRACE_ID}-{SPAN_ID}-0x",
     ],
 )
 async def test_an_invalid_traceparent_is_dropped(
-    things: httpx.AsyncClient, log_lines: LogLines, given: str
+    things: httpx.AsyncClient, log_lines: LogLines, traceparent: str
 ) -> None:
-    answer = await things.get("/things/7", headers={"traceparent": given})
-    assert "traceparent" not in answer.headers
+    response = await things.get("/things/7", headers={"traceparent": traceparent})
+    assert "traceparent" not in response.headers
     assert [line for line in log_lines() if "traceparent" in line] == []
 
 
-async def test_errors_carry_the_ids_too(things: httpx.AsyncClient) -> None:
-    given = {"X-Request-ID": "abc", "traceparent": f"00-{TRACE}-{SPAN}-01"}
-    for answer in (
-        await things.get("/nothing", headers=given),
-        await things.delete("/things/7", headers=given),
-    ):
-        assert {**given, **answer.headers} == {**answer.headers, **given}
-        assert answer.headers["x-request-id"] == "abc"
-        assert answer.headers["traceparent"] == given["traceparent"]
-        assert answer.json()["request_id"] == "abc"
+@pytest.mark.parametrize(("method", "path"), [("GET", "/unknown"), ("DELETE", "/things/7")])
+async def test_error_responses_have_both_headers(
+    things: httpx.AsyncClient, method: str, path: str
+) -> None:
+    headers = {"X-Request-ID": "abc", "traceparent": f"00-{TRACE_ID}-{SPAN_ID}-01"}
+    response = await things.request(method, path, headers=headers)
+    assert response.headers["x-request-id"] == "abc"
+    assert response.headers["traceparent"] == headers["traceparent"]
+    assert response.json()["request_id"] == "abc"

@@ -1,4 +1,4 @@
-"""What happens when the code itself is wrong."""
+"""An exception that nothing handles becomes a 500 without details, and is logged with them."""
 
 import httpx
 import pytest
@@ -6,44 +6,42 @@ import pytest
 from tests.conftest import LogLines
 
 
-async def test_an_unhandled_error_is_500_and_says_nothing_of_itself(
-    things: httpx.AsyncClient,
-) -> None:
-    answer = await things.delete("/things/7")
-    assert answer.status_code == 500
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json() == {
+async def test_an_unhandled_error_is_500_without_its_message(things: httpx.AsyncClient) -> None:
+    response = await things.delete("/things/7")
+    assert response.status_code == 500
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json() == {
         "type": "about:blank",
         "title": "Internal Server Error",
         "status": 500,
         "detail": "An unexpected error occurred.",
         "instance": "/things/7",
-        "request_id": answer.headers["x-request-id"],
+        "request_id": response.headers["x-request-id"],
     }
 
 
-async def test_an_unhandled_error_is_logged_once_with_its_cause_and_the_requests_id(
+async def test_an_unhandled_error_is_logged_once_with_its_cause_and_the_request_id(
     things: httpx.AsyncClient, log_lines: LogLines
 ) -> None:
-    answer = await things.delete("/things/7")
+    response = await things.delete("/things/7")
     [line] = [line for line in log_lines() if "exception" in line]
     assert line["level"] == "ERROR"
-    assert line["request_id"] == answer.headers["x-request-id"]
+    assert line["request_id"] == response.headers["x-request-id"]
     assert (line["exception"]["type"], line["exception"]["message"]) == ("RuntimeError", "hidden")
     assert "KeyError: 7" in "".join(line["exception"]["stack"])
 
 
-async def test_the_next_request_on_the_connection_is_answered(things: httpx.AsyncClient) -> None:
+async def test_the_next_request_on_the_connection_succeeds(things: httpx.AsyncClient) -> None:
     await things.delete("/things/7")
     assert (await things.get("/things/7")).json() == 7
 
 
-async def test_an_error_after_the_answer_began_cuts_the_connection_and_is_logged(
+async def test_an_error_after_the_start_of_the_response_closes_the_connection_and_is_logged(
     things: httpx.AsyncClient, log_lines: LogLines
 ) -> None:
     with pytest.raises(httpx.RemoteProtocolError):
         await things.get("/things")
     lines = [line for line in log_lines() if line["message"] == "unhandled error"]
     assert [line["exception"]["message"] for line in lines] == ["hidden"]
-    [access] = [line for line in log_lines() if line["message"] == "request"]
-    assert access["status"] == 200  # what the client was told
+    [access_line] = [line for line in log_lines() if line["message"] == "request"]
+    assert access_line["status"] == 200  # as in the response, whose head was sent already

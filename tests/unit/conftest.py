@@ -1,4 +1,4 @@
-"""What the tests of several modules use."""
+"""Fixtures of the tests of single modules."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from fastapi_k8s import settings
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, in which `secrets` stands for /run/secrets."""
+    """An empty working directory. Its folder `secrets` replaces /run/secrets."""
     (tmp_path / "secrets").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(settings, "SECRETS_DIR", tmp_path / "secrets")

@@ -1,4 +1,4 @@
-"""What the cache does when Redis fails, with a Redis that fails on command."""
+"""How the cache behaves when Redis fails: reads are loaded, and the circuit opens for a while."""
 
 from collections.abc import Awaitable, Callable
 from typing import cast
@@ -7,28 +7,30 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from fastapi_k8s import cache as module
+from fastapi_k8s import cache as cache_module
 from fastapi_k8s.cache import CIRCUIT_OPEN_SECONDS, Cache
 
 
 class FakeRedis:
-    """Notes the commands it is given; has no values, and while `broken` no answers."""
+    """Stores nothing, and records its commands. If `error` is set, each command raises it."""
 
     def __init__(self) -> None:
         self.commands: list[str] = []
-        self.broken: Exception | None = None
+        self.error: Exception | None = None
 
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[object]]:
-        async def run(*_: object, **__: object) -> object:
-            self.commands.append(name)
-            if self.broken:
-                raise self.broken
-            return True if name == "ping" else None
+    def __getattr__(self, command: str) -> Callable[..., Awaitable[object]]:
+        async def execute(*_: object, **__: object) -> object:
+            self.commands.append(command)
+            if self.error:
+                raise self.error
+            return True if command == "ping" else None
 
-        return run
+        return execute
 
 
-class Clock:
+class FakeClock:
+    """Replaces `monotonic`. The test sets the time, in seconds."""
+
     def __init__(self) -> None:
         self.now = 1000.0
 
@@ -37,9 +39,9 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(module, "monotonic", clock)
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    clock = FakeClock()
+    monkeypatch.setattr(cache_module, "monotonic", clock)
     return clock
 
 
@@ -49,7 +51,7 @@ def redis() -> FakeRedis:
 
 
 @pytest.fixture
-def cache(redis: FakeRedis, clock: Clock) -> Cache:
+def cache(redis: FakeRedis, clock: FakeClock) -> Cache:
     return Cache(cast("Redis", redis), ttl_seconds=30)
 
 
@@ -58,44 +60,46 @@ async def load() -> bytes:
 
 
 @pytest.mark.parametrize("error", [RedisConnectionError("hidden"), TimeoutError(), OSError()])
-async def test_a_read_that_redis_fails_is_loaded(
+async def test_a_read_loads_the_value_if_redis_fails(
     cache: Cache, redis: FakeRedis, error: Exception
 ) -> None:
-    redis.broken = error
+    redis.error = error
     assert await cache.get_or_load("key", load) == b"loaded"
-    assert len(redis.commands) == 1  # not asked to fill what it could not read
+    assert len(redis.commands) == 1  # The reader does not try to store the value.
 
 
-async def test_reads_pass_redis_by_for_a_while_after_it_failed(
-    cache: Cache, redis: FakeRedis, clock: Clock
+async def test_reads_skip_redis_while_the_circuit_is_open(
+    cache: Cache, redis: FakeRedis, clock: FakeClock
 ) -> None:
-    redis.broken = RedisConnectionError()
+    redis.error = RedisConnectionError()
     await cache.get_or_load("key", load)
     redis.commands.clear()
     clock.now += CIRCUIT_OPEN_SECONDS * 0.9
     assert await cache.get_or_load("key", load) == b"loaded"
     assert redis.commands == []
     clock.now += CIRCUIT_OPEN_SECONDS * 0.2
-    redis.broken = None
+    redis.error = None
     assert await cache.get_or_load("key", load) == b"loaded"
     assert redis.commands
 
 
-async def test_a_failure_at_the_next_try_makes_reads_pause_again(
-    cache: Cache, redis: FakeRedis, clock: Clock
+async def test_a_failure_after_the_circuit_has_closed_opens_it_again(
+    cache: Cache, redis: FakeRedis, clock: FakeClock
 ) -> None:
-    redis.broken = RedisConnectionError()
+    redis.error = RedisConnectionError()
     await cache.get_or_load("key", load)
     clock.now += CIRCUIT_OPEN_SECONDS
     await cache.get_or_load("key", load)
-    asked = len(redis.commands)
+    assert len(redis.commands) == 2
     clock.now += CIRCUIT_OPEN_SECONDS * 0.9
     await cache.get_or_load("key", load)
-    assert len(redis.commands) == asked == 2
+    assert len(redis.commands) == 2
 
 
-async def test_a_key_is_dropped_even_while_reads_pause(cache: Cache, redis: FakeRedis) -> None:
-    redis.broken = RedisConnectionError()
+async def test_a_key_is_invalidated_even_while_the_circuit_is_open(
+    cache: Cache, redis: FakeRedis
+) -> None:
+    redis.error = RedisConnectionError()
     await cache.get_or_load("key", load)
     redis.commands.clear()
     await cache.invalidate("key")
@@ -103,19 +107,19 @@ async def test_a_key_is_dropped_even_while_reads_pause(cache: Cache, redis: Fake
     assert len(redis.commands) == 2
 
 
-async def test_an_outage_is_logged_once_a_pause_without_the_errors_text(
+async def test_an_outage_is_logged_once_per_open_circuit_without_the_text_of_the_error(
     cache: Cache, redis: FakeRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    redis.broken = RedisConnectionError("hidden")
+    redis.error = RedisConnectionError("hidden")
     await cache.invalidate("key")
     await cache.invalidate("key")
     assert [record.message for record in caplog.records] == ["cache failed"]
     assert "hidden" not in str(caplog.records[0].__dict__)
 
 
-async def test_status_tells_whether_redis_answers(cache: Cache, redis: FakeRedis) -> None:
+async def test_the_status_shows_whether_redis_is_reachable(cache: Cache, redis: FakeRedis) -> None:
     assert await cache.status() == "ok"
-    redis.broken = RedisConnectionError()
+    redis.error = RedisConnectionError()
     assert await cache.status() == "unreachable"
 
 

@@ -1,70 +1,78 @@
-"""What importing the package does, seen in processes that do nothing else."""
+"""Importing the package has no side effects, and the server does not import Alembic."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from fastapi_k8s import __path__ as places
+from fastapi_k8s import __path__ as package_path
 from fastapi_k8s.settings import Settings
 
-PACKAGE = Path(places[0])
-WATCHED = """
+PACKAGE = Path(package_path[0])
+RECORD_SIDE_EFFECTS_OF_IMPORTS = """
 import importlib, json, os, sys
 
-touched = []
+PREFIXES = ("open", "os.", "tempfile.", "socket.", "subprocess.")
+events = []
 
-def watch(event, arguments):
-    if event.startswith(("open", "os.", "tempfile.", "socket.", "subprocess.")):
-        touched.append((event, str(arguments[0]) if arguments else ""))
+def record_event(event, arguments):
+    if event.startswith(PREFIXES):
+        events.append((event, str(arguments[0]) if arguments else ""))
 
-class Watched(type(os.environ)):
+class RecordingEnvironment(type(os.environ)):
     def __getitem__(self, name):
-        touched.append(("environment", name))
+        events.append(("environment", name))
         return super().__getitem__(name)
 
-for again in (False, True):
-    if again:  # with what it depends on in memory: only its own doings are seen
-        for name in [*sys.modules]:
-            if f"{name}.".startswith("fastapi_k8s."):
-                del sys.modules[name]
-        os.environ.__class__ = Watched
-        sys.addaudithook(watch)
+def import_modules():
     for name in sys.argv[1:]:
         importlib.import_module(name)
-print(json.dumps(touched))
+
+# The second import records only the package: its dependencies are in memory already.
+import_modules()
+for name in list(sys.modules):
+    if f"{name}.".startswith("fastapi_k8s."):
+        del sys.modules[name]
+os.environ.__class__ = RecordingEnvironment
+sys.addaudithook(record_event)
+import_modules()
+print(json.dumps(events))
 """
 
 
-def in_a_process(folder: Path, script: str, *arguments: str) -> str:
-    """Run a script in `folder`, warnings being errors; give what it printed."""
+def run_script(folder: Path, script: str, *arguments: str) -> str:
+    """Run a Python script in `folder`, with warnings as errors, and return its output."""
     command = [sys.executable, "-P", "-W", "error", "-c", script, *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    return done.stdout
+    process = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return process.stdout
 
 
-def modules() -> list[str]:
-    """Every module of the package, but those that Alembic runs."""
-    paths = [path.relative_to(PACKAGE.parent).with_suffix("") for path in PACKAGE.rglob("*.py")]
-    names = [".".join(path.parts).removesuffix(".__init__") for path in paths]
-    return sorted(n for n in names if ".versions." not in n and not n.endswith(".migrations.env"))
+def find_modules() -> list[str]:
+    """The modules of the package, without those that only Alembic can import."""
+    modules = []
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        module = ".".join(parts).removesuffix(".__init__")
+        if ".versions." not in module and not module.endswith(".migrations.env"):
+            modules.append(module)
+    return sorted(modules)
 
 
-def test_importing_reads_no_setting_and_does_no_io_but_for_code(tmp_path: Path) -> None:
-    assert {"fastapi_k8s.main", "fastapi_k8s.cli", "fastapi_k8s.server"} <= {*modules()}
+def test_importing_reads_no_settings_and_opens_only_files_of_the_package(tmp_path: Path) -> None:
+    modules = find_modules()
+    assert {"fastapi_k8s.main", "fastapi_k8s.cli", "fastapi_k8s.server"} <= set(modules)
+    output = run_script(tmp_path, RECORD_SIDE_EFFECTS_OF_IMPORTS, *modules)
     settings = {name.upper() for name in Settings.model_fields}
-    for action, what in json.loads(in_a_process(tmp_path, WATCHED, *modules())):
-        if action == "environment":
-            assert what not in settings
+    for event, argument in json.loads(output):
+        if event == "environment":
+            assert argument not in settings
         else:
-            assert action == "open"
-            assert what.startswith(str(PACKAGE))
+            assert event == "open"
+            assert argument.startswith(str(PACKAGE))
 
 
-@pytest.mark.parametrize("module", ["fastapi_k8s.main", "fastapi_k8s.server"])
-def test_serving_loads_nothing_that_only_migrations_need(module: str, tmp_path: Path) -> None:
-    loaded = set(in_a_process(tmp_path, f"import sys, {module}; print(*sys.modules)").split())
-    assert module in loaded
-    assert not {"sqlalchemy", "alembic"} & loaded
+def test_serving_does_not_import_what_only_migrations_need(tmp_path: Path) -> None:
+    script = "import sys, fastapi_k8s.main, fastapi_k8s.server; print(*sys.modules)"
+    imported_modules = set(run_script(tmp_path, script).split())
+    assert {"fastapi_k8s.main", "fastapi_k8s.server"} <= imported_modules
+    assert not {"sqlalchemy", "alembic"} & imported_modules

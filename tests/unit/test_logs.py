@@ -1,5 +1,6 @@
-"""How a line of the log looks."""
+"""What a log line contains, and that terminals get text and pipes get JSON."""
 
+import io
 import json
 import logging
 import os
@@ -10,11 +11,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from fastapi_k8s.observability.logs import JsonFormatter, request_context
+from fastapi_k8s.observability.logs import (
+    ConsoleFormatter,
+    JsonFormatter,
+    logging_config,
+    request_context,
+)
 from tests.conftest import LogLines
 
 logger = logging.getLogger("test")
-SCRIPT = """
+LOG_AN_EXCEPTION = """
 import logging.config
 from fastapi_k8s.observability.logs import logging_config
 logging.config.dictConfig(logging_config())
@@ -25,15 +31,28 @@ except ZeroDivisionError:
 """
 
 
-def test_a_line_has_its_time_level_logger_message_and_fields(log_lines: LogLines) -> None:
-    began = datetime.now(UTC)
+class FakeStdout(io.StringIO):
+    """A standard output that may be a terminal. It counts how often the code checks that."""
+
+    def __init__(self, is_terminal: bool) -> None:
+        super().__init__()
+        self.is_terminal = is_terminal
+        self.checks = 0
+
+    def isatty(self) -> bool:
+        self.checks += 1
+        return self.is_terminal
+
+
+def test_a_line_has_time_level_logger_message_and_fields(log_lines: LogLines) -> None:
+    started_at = datetime.now(UTC)
     logger.warning("%s happened", "it", extra={"fields": {"thing": 7}})
     [line] = log_lines()
-    assert began <= datetime.fromisoformat(line.pop("time")) <= datetime.now(UTC)
+    assert started_at <= datetime.fromisoformat(line.pop("time")) <= datetime.now(UTC)
     assert line == {"level": "WARNING", "logger": "test", "message": "it happened", "thing": 7}
 
 
-def test_a_line_carries_what_is_known_of_the_request(log_lines: LogLines) -> None:
+def test_a_line_has_the_request_context(log_lines: LogLines) -> None:
     token = request_context.set({"request_id": "abc"})
     logger.info("inside")
     request_context.reset(token)
@@ -43,26 +62,27 @@ def test_a_line_carries_what_is_known_of_the_request(log_lines: LogLines) -> Non
     assert "request_id" not in outside
 
 
-def test_a_line_carries_the_pod_that_kubernetes_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_has_the_name_of_the_pod(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NODE_NAME", raising=False)
     monkeypatch.setenv("POD_NAME", "api-1")
     monkeypatch.setenv("POD_NAMESPACE", "shop")
-    line = json.loads(JsonFormatter().format(logging.makeLogRecord({"msg": "it"})))
+    record = logging.makeLogRecord({"msg": "it"})
+    line = json.loads(JsonFormatter().format(record))
     assert (line["pod_name"], line["pod_namespace"]) == ("api-1", "shop")
     assert "node_name" not in line
 
 
-def test_a_message_of_several_lines_stays_one_line(log_lines: LogLines) -> None:
+def test_a_message_with_line_breaks_stays_on_one_line(log_lines: LogLines) -> None:
     logger.info('a\nb\r"c"\u2028')
     assert [line["message"] for line in log_lines()] == ['a\nb\r"c"\u2028']
 
 
-def test_a_field_that_json_does_not_know_is_written_as_text(log_lines: LogLines) -> None:
+def test_a_field_that_json_cannot_represent_is_written_as_text(log_lines: LogLines) -> None:
     logger.info("it", extra={"fields": {"when": datetime(2026, 1, 2, tzinfo=UTC)}})
     assert log_lines()[0]["when"] == "2026-01-02 00:00:00+00:00"
 
 
-def test_an_exception_comes_with_its_stack_and_its_cause(log_lines: LogLines) -> None:
+def test_an_exception_is_logged_with_its_stack_and_its_cause(log_lines: LogLines) -> None:
     try:
         try:
             _ = os.environ["THE_CAUSE"]
@@ -79,23 +99,44 @@ def test_an_exception_comes_with_its_stack_and_its_cause(log_lines: LogLines) ->
     assert __file__ in stack
 
 
-def test_a_line_without_an_exception_at_hand_can_still_ask_for_one(log_lines: LogLines) -> None:
-    logger.error("it", exc_info=True)  # noqa: LOG014 (that is the test)
+def test_exc_info_outside_of_an_exception_handler_adds_no_exception(log_lines: LogLines) -> None:
+    logger.error("it", exc_info=True)  # noqa: LOG014 (the subject of the test)
     assert "exception" not in log_lines()[0]
 
 
+@pytest.mark.parametrize(
+    ("is_terminal", "formatter_class"),
+    [(True, ConsoleFormatter), (False, JsonFormatter)],
+    ids=["terminal", "pipe"],
+)
+def test_the_formatter_is_chosen_once(
+    monkeypatch: pytest.MonkeyPatch,
+    is_terminal: bool,
+    formatter_class: type[logging.Formatter],
+) -> None:
+    stdout = FakeStdout(is_terminal)
+    monkeypatch.setattr(sys, "stdout", stdout)
+    create_formatter = logging_config()["formatters"]["default"]["()"]
+    formatter = create_formatter()
+    assert type(formatter) is formatter_class
+    for _ in range(3):
+        formatter.format(logging.makeLogRecord({"msg": "it"}))
+    assert stdout.checks == 1
+
+
 def test_a_terminal_gets_text() -> None:
-    terminal, its_end = pty.openpty()
-    subprocess.run([sys.executable, "-c", SCRIPT], stdout=its_end, check=True)
-    os.close(its_end)
-    first, *stack = os.read(terminal, 65536).decode().splitlines()
+    terminal, stdout = pty.openpty()
+    subprocess.run([sys.executable, "-c", LOG_AN_EXCEPTION], stdout=stdout, check=True)
+    os.close(stdout)
+    first_line, *stack = os.read(terminal, 65536).decode().splitlines()
     os.close(terminal)
-    assert first == "ERROR it failed thing=7"
+    assert first_line == "ERROR it failed thing=7"
     assert "ZeroDivisionError: division by zero" in stack
 
 
 def test_a_pipe_gets_one_line_of_json() -> None:
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, check=True)
-    [line] = done.stdout.splitlines()
+    command = [sys.executable, "-c", LOG_AN_EXCEPTION]
+    process = subprocess.run(command, capture_output=True, check=True)
+    [line] = process.stdout.splitlines()
     assert line.startswith(b'{"time": ')
-    assert done.stderr == b""
+    assert process.stderr == b""

@@ -1,4 +1,4 @@
-"""Readiness, with a database that answers as the test says."""
+"""How /ready judges the database and the cache, and how long a report is shared."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,31 +7,33 @@ from typing import cast
 
 import pytest
 
-from fastapi_k8s import readiness as module
+from fastapi_k8s import readiness as readiness_module
 from fastapi_k8s.cache import Cache
 from fastapi_k8s.database import Database, DatabaseUnavailableError
-from fastapi_k8s.readiness import Readiness
+from fastapi_k8s.readiness import REPORT_SECONDS, Readiness
+
+NEEDED_REVISION = "0002"
 
 
 class FakeDatabase:
-    """Its schema is at `revision`; `answers` is whether it does, `reachable` whether it is."""
+    """A database whose schema is at `revision`. It can be unreachable, or never respond."""
 
-    def __init__(self, revision: str | None = "0002") -> None:
+    def __init__(self, revision: str | None = NEEDED_REVISION) -> None:
         self.revision = revision
         self.reachable = True
-        self.answers = asyncio.Event()
-        self.answers.set()
-        self.asked = 0
+        self.hangs = False
+        self.connections = 0
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator["FakeDatabase"]:
-        self.asked += 1
+        self.connections += 1
         if not self.reachable:
             raise DatabaseUnavailableError from OSError("postgresql://user:hidden@db")
         yield self
 
     async def fetchval(self, _: str) -> str | None:
-        await self.answers.wait()
+        if self.hangs:
+            await asyncio.Event().wait()
         return self.revision
 
 
@@ -41,71 +43,69 @@ class HangingCache(Cache):
         raise AssertionError
 
 
-def readiness(database: FakeDatabase, cache: Cache | None = None) -> Readiness:
-    return Readiness(cast("Database", database), cache or Cache(None, ttl_seconds=1), "0002")
+def make_readiness(database: FakeDatabase, cache: Cache | None = None) -> Readiness:
+    """The checks of `database` and of `cache`, which is by default disabled."""
+    if cache is None:
+        cache = Cache(None, ttl_seconds=1)
+    return Readiness(cast("Database", database), cache, NEEDED_REVISION)
 
 
-@pytest.mark.parametrize(
-    ("revision", "found"),
-    [
-        ("0002", "ok"),
-        ("0003", "ok"),
-        ("0010", "ok"),
-        ("0001", "behind"),
-        (None, "behind"),
-    ],
-)
-async def test_a_schema_of_this_release_or_a_newer_one_is_ready(
-    revision: str | None, found: str
-) -> None:
-    report = await readiness(FakeDatabase(revision)).report()
-    assert report.checks["database"] == found
-    assert report.status == ("ready" if found == "ok" else "unready")
+@pytest.mark.parametrize("revision", ["0002", "0003", "0010"])
+async def test_the_revision_of_this_release_or_a_newer_one_is_ready(revision: str) -> None:
+    report = await make_readiness(FakeDatabase(revision)).report()
+    assert (report.status, report.checks["database"]) == ("ready", "ok")
 
 
-async def test_an_unreachable_database_makes_unready() -> None:
+@pytest.mark.parametrize("revision", ["0001", None])
+async def test_an_older_revision_or_none_is_unready(revision: str | None) -> None:
+    report = await make_readiness(FakeDatabase(revision)).report()
+    assert (report.status, report.checks["database"]) == ("unready", "behind")
+
+
+async def test_an_unreachable_database_is_unready() -> None:
     database = FakeDatabase()
     database.reachable = False
-    report = await readiness(database).report()
+    report = await make_readiness(database).report()
     assert (report.status, report.checks["database"]) == ("unready", "unreachable")
     assert "hidden" not in report.model_dump_json()
 
 
 async def test_concurrent_callers_share_one_check() -> None:
     database = FakeDatabase()
-    asked = readiness(database)
-    reports = await asyncio.gather(*(asked.report() for _ in range(20)))
+    readiness = make_readiness(database)
+    reports = await asyncio.gather(*[readiness.report() for _ in range(20)])
     assert {report.status for report in reports} == {"ready"}
-    assert database.asked == 1
+    assert database.connections == 1
 
 
-async def test_a_report_is_kept_for_its_age_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_report_is_shared_until_it_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(module, "monotonic", lambda: now)
+    monkeypatch.setattr(readiness_module, "monotonic", lambda: now)
     database = FakeDatabase()
-    asked = readiness(database)
-    assert (await asked.report()).status == "ready"
+    readiness = make_readiness(database)
+    assert (await readiness.report()).status == "ready"
     database.reachable = False
-    now += module.REPORT_SECONDS * 0.9
-    assert (await asked.report()).status == "ready"
-    now += module.REPORT_SECONDS * 0.2
-    assert (await asked.report()).status == "unready"
-    assert database.asked == 2
+    now += REPORT_SECONDS * 0.9
+    assert (await readiness.report()).status == "ready"
+    now += REPORT_SECONDS * 0.2
+    assert (await readiness.report()).status == "unready"
+    assert database.connections == 2
 
 
-async def test_a_database_that_hangs_is_unready_after_the_limit(
+async def test_a_database_that_hangs_is_unready_after_the_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "CHECK_TIMEOUT", 0.01)
+    monkeypatch.setattr(readiness_module, "CHECK_TIMEOUT", 0.01)
     database = FakeDatabase()
-    database.answers.clear()
+    database.hangs = True
     async with asyncio.timeout(10):
-        report = await readiness(database).report()
+        report = await make_readiness(database).report()
     assert (report.status, report.checks["database"]) == ("unready", "timeout")
 
 
-async def test_a_cache_that_hangs_does_not_make_unready(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHECK_TIMEOUT", 0.01)
+async def test_a_cache_that_hangs_is_reported_and_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness_module, "CHECK_TIMEOUT", 0.01)
+    readiness = make_readiness(FakeDatabase(), HangingCache(None, ttl_seconds=1))
     async with asyncio.timeout(10):
-        report = await readiness(FakeDatabase(), HangingCache(None, ttl_seconds=1)).report()
+        report = await readiness.report()
     assert (report.status, report.checks["cache"]) == ("ready", "timeout")

@@ -1,0 +1,35 @@
+"""Tests can replace a dependency with `app.dependency_overrides`, as FastAPI documents it.
+
+See https://fastapi.tiangolo.com/advanced/testing-dependencies/.
+"""
+
+from fastapi_k8s.dependencies import get_readiness, get_settings
+from fastapi_k8s.main import create_app
+from fastapi_k8s.readiness import ReadinessReport
+from tests.conftest import MakeSettings, Serve
+
+
+async def test_settings_can_be_overridden(make_settings: MakeSettings, serve: Serve) -> None:
+    app = create_app(make_settings(git_sha="original"))
+    overriding_settings = make_settings(git_sha="overridden")
+    app.dependency_overrides[get_settings] = lambda: overriding_settings
+    async with serve(app) as client:
+        response = await client.get("/version")
+    assert response.json()["commit"] == "overridden"
+
+
+async def test_the_readiness_checks_can_be_overridden(
+    make_settings: MakeSettings, serve: Serve
+) -> None:
+    """Without the override /ready is 503, because the database is unreachable."""
+
+    class AlwaysReady:
+        async def report(self) -> ReadinessReport:
+            return ReadinessReport(status="ready", checks={"database": "overridden"})
+
+    app = create_app(make_settings())
+    app.dependency_overrides[get_readiness] = AlwaysReady
+    async with serve(app) as client:
+        response = await client.get("/ready")
+    assert response.status_code == 200
+    assert response.json()["checks"] == {"database": "overridden"}

@@ -1,0 +1,60 @@
+"""Overrides of the database and of the cache reach the item store."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import cast
+
+import asyncpg
+import pytest
+
+from fastapi_k8s.cache import Cache
+from fastapi_k8s.database import Connection, Database
+from fastapi_k8s.dependencies import get_cache, get_database
+from fastapi_k8s.errors import ProblemError
+from fastapi_k8s.main import create_app
+from tests.conftest import MakeSettings, Serve
+
+ITEM = "/items/019a0000-0000-7000-8000-000000000000"
+
+
+class DatabaseInMaintenance(Database):
+    """A database without a pool. It refuses every connection with a message of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(cast("asyncpg.Pool[asyncpg.Record]", None), pool_timeout=1)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        raise ProblemError(503, "Maintenance until noon.")
+        yield
+
+
+class CacheWithEveryItem(Cache):
+    """A cache that has a value for each key, so that the database is not used."""
+
+    async def get_or_load(self, key: str, load: Callable[[], Awaitable[bytes]]) -> bytes:
+        return b'{"name":"cached"}'
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", ITEM), ("PUT", ITEM), ("DELETE", ITEM), ("GET", "/items"), ("POST", "/items")],
+)
+async def test_every_operation_uses_an_overriding_database(
+    make_settings: MakeSettings, serve: Serve, method: str, path: str
+) -> None:
+    app = create_app(make_settings())
+    app.dependency_overrides[get_database] = DatabaseInMaintenance
+    async with serve(app) as client:
+        json = {"name": "x"} if method in {"PUT", "POST"} else None
+        response = await client.request(method, path, json=json, headers={"If-Match": "*"})
+    assert response.status_code == 503
+    assert response.json()["detail"] == "Maintenance until noon."
+
+
+async def test_a_read_uses_an_overriding_cache(make_settings: MakeSettings, serve: Serve) -> None:
+    app = create_app(make_settings())
+    app.dependency_overrides[get_cache] = lambda: CacheWithEveryItem(None, ttl_seconds=1)
+    async with serve(app) as client:
+        response = await client.get(ITEM)
+    assert (response.status_code, response.json()) == (200, {"name": "cached"})
