@@ -1,7 +1,7 @@
 """`make bench-restart`: count the requests that rolling restarts lose, with and without the drain.
 
 Both cases run on the same cluster. Half of the load uses kept-alive connections, and no request is
-retried. Prints a Markdown table for docs/kubernetes.md.
+retried. Prints a Markdown table for docs/benchmarks.md.
 """
 
 import os
