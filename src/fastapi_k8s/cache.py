@@ -51,6 +51,7 @@ class Cache:
         if stored is not None and stored.startswith(VALUE_PREFIX):
             return bytes(stored.removeprefix(VALUE_PREFIX))
         value = await load()
+        # None: the lease was set, or Redis failed, which opens the circuit.
         holds_lease = stored is None and not self._circuit_is_open()
         if holds_lease:
             await self._execute(
@@ -65,7 +66,8 @@ class Cache:
 
         If Redis fails here, readers can see the old value until its TTL ends.
         """
-        if self._redis is not None:  # also while the circuit is open: other processes may read
+        if self._redis is not None:
+            # Even while the circuit is open: other processes may read the old value from Redis.
             await self._execute(self._redis.delete(key))
 
     async def status(self) -> str:
@@ -90,7 +92,7 @@ class Cache:
 
 @asynccontextmanager
 async def open_cache(settings: Settings) -> AsyncIterator[Cache]:
-    """A cache that connects at first use. Without REDIS_URL it is always empty."""
+    """A cache that connects at first use. Without REDIS_URL it is disabled: every read loads."""
     url = settings.redis_url.get_secret_value()
     if not url:
         yield Cache(None, settings.cache_ttl)

@@ -15,8 +15,8 @@ from .settings import Settings
 logger = logging.getLogger(__name__)
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
-LIBPQ_ONLY_OPTIONS = {"channel_binding", "connect_timeout", "gssencmode", "pgbouncer"}
-"""Options in the URLs of providers that asyncpg would send to the server, which refuses them."""
+UNSUPPORTED_OPTIONS = {"channel_binding", "connect_timeout", "gssencmode", "pgbouncer"}
+"""Options in the URLs of providers that asyncpg does not know. The server would refuse them."""
 
 UNAVAILABLE_ERRORS = (
     OSError,  # includes TimeoutError
@@ -71,10 +71,10 @@ class Database:
 
 
 def asyncpg_dsn(settings: Settings) -> str:
-    """The URL of the database without the options that only libpq knows."""
+    """The URL of the database without the options that asyncpg does not know."""
     url = urlsplit(settings.database_url.get_secret_value())
     options = [
-        (name, value) for name, value in parse_qsl(url.query) if name not in LIBPQ_ONLY_OPTIONS
+        (name, value) for name, value in parse_qsl(url.query) if name not in UNSUPPORTED_OPTIONS
     ]
     return url._replace(query=urlencode(options)).geturl()
 
@@ -87,7 +87,7 @@ async def open_database(settings: Settings, pool_size: int) -> AsyncIterator[Dat
         min_size=0,  # PostgreSQL may be down when the service starts
         max_size=pool_size,
         command_timeout=settings.database_statement_timeout,
-        reset=_keep_session_state,
+        reset=_skip_reset,
     )
     try:
         yield Database(pool, settings.database_pool_timeout)
@@ -96,5 +96,5 @@ async def open_database(settings: Settings, pool_size: int) -> AsyncIterator[Dat
         pool.terminate()
 
 
-async def _keep_session_state(_: object) -> None:
-    """Replaces RESET ALL, a round trip per request: no code here changes a session."""
+async def _skip_reset(_: object) -> None:
+    """Replaces asyncpg's RESET ALL, a round trip per request: no code here changes a session."""

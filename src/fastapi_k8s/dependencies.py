@@ -1,4 +1,4 @@
-"""What the lifespan opened, as dependencies for the signatures of path operations.
+"""What the lifespan yields, as dependencies for the signatures of path operations.
 
 They are `async def`: FastAPI runs a `def` dependency in a thread, which costs 280 µs a request
 instead of 8 to 17 (docs/decisions/0014-async-dependencies.md).
@@ -15,7 +15,7 @@ from .settings import Settings
 
 
 class LifespanState(TypedDict):
-    """What the lifespan in main.py yields, and every request carries as its `state`."""
+    """What the lifespan in main.py yields, and what every request carries as its `state`."""
 
     settings: Settings
     database: Database

@@ -17,20 +17,22 @@ ROUTED_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 REASON_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
 """The names of RFC 9110. Python 3.11 and 3.12 have the older ones."""
 
-IF_MATCH = ("header", "If-Match")
-"""Where FastAPI reports that a required If-Match is missing."""
+IF_MATCH_LOCATION = ("header", "If-Match")
+"""The location (`loc`) of FastAPI's error for a missing If-Match."""
 
 
 class InvalidField(BaseModel):
     """A field of the request that is invalid."""
 
     location: str = Field(serialization_alias="in", examples=["body"])
-    field: str = Field(description="Its name, with dots between levels.", examples=["name"])
+    field: str = Field(
+        description="The name of the field, with dots between nested names.", examples=["name"]
+    )
     detail: str = Field(examples=["String should have at least 1 character"])
 
 
 class Problem(BaseModel):
-    """An error (RFC 9457). `errors` has the invalid fields of a request, and is else absent."""
+    """An error (RFC 9457). `errors` lists the invalid fields of a request; else it is absent."""
 
     type: str = "about:blank"
     title: str = Field(examples=["Unprocessable Content"])
@@ -69,7 +71,7 @@ def problem_response(
     body = problem.model_dump_json(by_alias=True, exclude_none=True)
     response = Response(body, status, headers, media_type=PROBLEM_MEDIA_TYPE)
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        # On a kept connection the server would have to read the rest of the body first.
+        # On a keep-alive connection the server would have to read the rest of the body first.
         response.headers["Connection"] = "close"
     return response
 
@@ -105,16 +107,15 @@ def _invalid_request_response(scope: Scope, error: RequestValidationError) -> Re
     first = details[0]
     if first["type"] == "json_invalid":
         return problem_response(scope, 400, f"The body is not JSON: {first['ctx']['error']}.")
-    if any(each["type"] == "missing" and each["loc"] == IF_MATCH for each in details):
+    if any(each["type"] == "missing" and each["loc"] == IF_MATCH_LOCATION for each in details):
         return problem_response(scope, 428, "Send If-Match with the ETag of the version you read.")
     if isinstance(error.body, bytes):
         # FastAPI parses JSON only: a body of another media type is still bytes here.
         return problem_response(scope, 415, "Send the body as Content-Type: application/json.")
     errors = [_invalid_field(each) for each in details]
     noun = "field" if len(errors) == 1 else "fields"
-    return problem_response(
-        scope, 422, f"The request has {len(errors)} invalid {noun}.", None, errors
-    )
+    detail = f"The request has {len(errors)} invalid {noun}."
+    return problem_response(scope, 422, detail, errors=errors)
 
 
 def _invalid_field(details: Mapping[str, Any]) -> InvalidField:
@@ -134,8 +135,9 @@ def _without_surrogates(text: str) -> str:
 class ContentTooLargeMiddleware:
     """Replaces the text/plain 413 of Starlette with problem details.
 
-    If a body turns out to be larger than `max_body_size`, FastAPI raises an `HTTPException`. If
-    its Content-Length is, Starlette replaces the response of every exception handler.
+    If the Content-Length is larger than `max_body_size`, Starlette sends its own 413, even in place
+    of the response of an exception handler. If only the received body is larger, FastAPI raises an
+    `HTTPException`, whose response needs no replacement.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -40,7 +40,8 @@ ON CONFLICT (key) DO UPDATE SET
     body = EXCLUDED.body,
     expires_at = EXCLUDED.expires_at
 """
-# A few with each new key: expired keys go faster than new ones come, and no request waits.
+# Each new key deletes up to ten expired ones, so that the table does not grow without bound.
+# SKIP LOCKED: no request waits for another.
 DELETE_EXPIRED = """
 DELETE FROM idempotency_keys
 WHERE key IN (
@@ -54,7 +55,7 @@ WHERE key IN (
 
 @dataclass(frozen=True)
 class IdempotentRequest:
-    """A request with an optional Idempotency-Key. Its fingerprint tells it from other requests."""
+    """A request with an optional Idempotency-Key. Its fingerprint distinguishes it from others."""
 
     database: Database
     ttl: timedelta
@@ -80,27 +81,27 @@ IdempotentRequestDep = Annotated[IdempotentRequest, Depends(get_idempotent_reque
 
 
 async def run_idempotently(
-    request: IdempotentRequest, create: Callable[[Connection], Awaitable[Response]]
+    idempotent: IdempotentRequest, create: Callable[[Connection], Awaitable[Response]]
 ) -> Response:
     """Run `create` in a transaction, or return the response that it gave to the same key before.
 
     Raises ProblemError: 409 if a request with the key is in progress, 422 if the key was used for
     another request.
     """
-    async with request.database.transaction() as connection:
-        if request.key is None:
+    async with idempotent.database.transaction() as connection:
+        if idempotent.key is None:
             return await create(connection)
-        if not await connection.fetchval(TRY_LOCK, request.key):
+        if not await connection.fetchval(TRY_LOCK, idempotent.key):
             raise ProblemError(
                 409,
                 "A request with this Idempotency-Key is still in progress.",
                 {"Retry-After": "1"},
             )
-        stored = await connection.fetchrow(FIND_RESPONSE, request.key)
+        stored = await connection.fetchrow(FIND_RESPONSE, idempotent.key)
         if stored is not None:
-            return _stored_response(stored, request.fingerprint)
+            return _stored_response(stored, idempotent.fingerprint)
         response = await create(connection)
-        await _store_response(connection, request, response)
+        await _store_response(connection, idempotent, response)
         return response
 
 
@@ -115,15 +116,15 @@ def _stored_response(stored: asyncpg.Record, fingerprint: bytes) -> Response:
 
 
 async def _store_response(
-    connection: Connection, request: IdempotentRequest, response: Response
+    connection: Connection, idempotent: IdempotentRequest, response: Response
 ) -> None:
     await connection.execute(
         STORE_RESPONSE,
-        request.key,
-        request.fingerprint,
+        idempotent.key,
+        idempotent.fingerprint,
         response.status_code,
         json.dumps(dict(response.headers)),
         bytes(response.body),
-        request.ttl,
+        idempotent.ttl,
     )
     await connection.execute(DELETE_EXPIRED)

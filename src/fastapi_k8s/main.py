@@ -25,7 +25,7 @@ from .settings import Settings, load_settings
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application with these settings. It does no I/O before its lifespan begins."""
+    """The application with these settings. It opens no connection before its lifespan begins."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[LifespanState]:
@@ -49,21 +49,18 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
         redoc_url=None,
     )
-    # Not `FastAPI(max_body_size=...)`, enforced outside of all middleware: a 413 would have
-    # no request id, no log line and no problem details.
-    app.router.max_body_size = settings.max_body_size
-    add_routes(app)
+    add_routes(app, settings)
     add_exception_handlers(app)
     add_middleware(app, settings)
     complete_openapi(app)
     return app
 
 
-def add_routes(app: FastAPI) -> None:
+def add_routes(app: FastAPI, settings: Settings) -> None:
     """Add the path operations, in the order in which FastAPI tries them.
 
-    The first four are not in a router, which would cost each of them 7 to 10 µs
-    (docs/decisions/0016-routes-and-body-limit.md).
+    The first four are not in a router and have no body limit, since they read no body. Together
+    that saves 12 to 15 µs a request (docs/decisions/0016-routes-and-body-limit.md).
     """
     app.add_api_route("/health", health.get_health, tags=["health"])
     app.add_api_route(
@@ -79,6 +76,9 @@ def add_routes(app: FastAPI) -> None:
         response_class=PlainTextResponse,
         tags=["metrics"],
     )
+    # Not `FastAPI(max_body_size=...)`: that limit is enforced outside all middleware, so a 413
+    # would have no request id, log line or problem details.
+    app.router.max_body_size = settings.max_body_size
     app.include_router(items.router)  # example
 
 

@@ -16,6 +16,9 @@ PROBLEM_CONTENT = {
 OTHER_ERRORS: Responses = {
     "default": {"description": "Any other error", "content": PROBLEM_CONTENT}
 }
+RETRYABLE_STATUSES = {409, 503}
+"""Sent with Retry-After: a duplicate is in progress, or the database is unavailable."""
+
 RETRY_AFTER = {"description": "Seconds to wait before a retry.", "schema": {"type": "integer"}}
 REQUEST_ID = {
     "description": "The id of the request, as in its log lines.",
@@ -28,7 +31,7 @@ def problem_responses(*statuses: int) -> Responses:
     responses: Responses = {}
     for status in statuses:
         responses[status] = {"description": reason_phrase(status), "content": PROBLEM_CONTENT}
-        if status in {409, 503}:
+        if status in RETRYABLE_STATUSES:
             responses[status]["headers"] = {"Retry-After": RETRY_AFTER}
     return responses
 
@@ -41,7 +44,8 @@ def complete_openapi(app: FastAPI) -> None:
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
-        document = generate()  # FastAPI keeps it until a route is added
+        # FastAPI returns the same object until a route is added. The additions can be repeated.
+        document = generate()
         _add_problem_schema(document)
         _add_request_id_header(document)
         return document

@@ -62,8 +62,9 @@ class Readiness:
             async with self.database.connection() as connection:
                 revision = await connection.fetchval("SELECT version_num FROM alembic_version")
         except DatabaseUnavailableError:
-            return "unreachable"
-        # Revisions are numbers of equal length. A newer one is made to suit this release too.
+            return "unreachable"  # or without a schema: a missing table counts as unavailable
+        # Revisions are digits of equal length, so they compare as text. A newer schema must stay
+        # compatible with this release.
         is_current = revision is not None and revision >= self.needed_revision
         return "ok" if is_current else "behind"
 

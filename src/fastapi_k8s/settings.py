@@ -1,4 +1,4 @@
-"""Every setting of the service, as docs/configuration.md explains them."""
+"""Every setting of the service. docs/configuration.md explains them."""
 
 import sys
 from pathlib import Path
@@ -103,10 +103,10 @@ def load_settings() -> Settings:
     try:
         return Settings(_secrets_dir=SECRETS_DIR if SECRETS_DIR.is_dir() else None)
     except ValidationError as error:
-        problems = [_describe_error(details) for details in error.errors()]
+        messages = [_describe_error(details) for details in error.errors()]
     except (OSError, UnicodeDecodeError, SettingsError) as error:
-        problems = [f".env or {SECRETS_DIR}: {error}"]
-    print(f"{NAME}: invalid settings:", *problems, sep="\n  ", file=sys.stderr)
+        messages = [f".env or {SECRETS_DIR}: {error}"]
+    print(f"{NAME}: invalid settings:", *messages, sep="\n  ", file=sys.stderr)
     sys.exit(2)
 
 
@@ -117,7 +117,7 @@ def _describe_error(details: Any) -> str:
 
 
 def _parse_url(text: str, schemes: tuple[str, ...]) -> SplitResult:
-    """Split a URL. Raises ValueError, without its text, unless it has one of the schemes."""
+    """Split a URL. Raises ValueError, which never contains the URL, unless it has such a scheme."""
     try:
         url = urlsplit(text)
         is_valid = url.scheme in schemes and url.port != 0
@@ -133,11 +133,11 @@ def _url_hint(schemes: tuple[str, ...]) -> str:
 
 
 def _check_password(url: SplitResult, info: ValidationInfo) -> None:
-    """Raise ValueError for a password in production that everybody knows."""
+    """In production, raise ValueError for an empty or a well-known password."""
     if info.data.get("environment") != "production":
         return
     if url.password in DEVELOPMENT_PASSWORDS:
-        raise ValueError("has no password, or a password for development, in production")
+        raise ValueError("has an empty password, or a password for development, in production")
 
 
 def _is_origin(text: str) -> bool:

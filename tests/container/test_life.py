@@ -21,7 +21,9 @@ from tests.container.conftest import (
 )
 from tools.dev.servers import wait_until
 
-REFUSED_PASSWORD = "DATABASE_URL: has no password, or a password for development, in production"
+REFUSED_PASSWORD = (
+    "DATABASE_URL: has an empty password, or a password for development, in production"
+)
 
 PRINT_WORKERS = """
 import pathlib

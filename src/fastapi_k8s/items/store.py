@@ -20,8 +20,8 @@ FIND = f"SELECT {COLUMNS} FROM items WHERE id = $1"
 FIND_FOR_UPDATE = f"{FIND} FOR UPDATE"
 # UUIDv7 ids grow with time, so the primary key gives the order and the position of a cursor.
 LIST = f"SELECT {COLUMNS} FROM items WHERE id < $1 ORDER BY id DESC LIMIT $2"
-# clock_timestamp(), because now() is the start of the transaction: a writer that waited for the
-# row started before the writer that it waited for.
+# clock_timestamp(), not now(), which is the start of the transaction: a writer that waited for the
+# row may have started first, and updated_at would go backwards.
 UPDATE = f"""
 UPDATE items SET name = $2, description = $3, updated_at = clock_timestamp()
 WHERE id = $1
@@ -80,7 +80,11 @@ class ItemStore:
     async def _lock_for_write(
         self, item_id: UUID, if_match: str | None
     ) -> AsyncIterator[Connection]:
-        """A transaction that holds the row of an item whose entity tag matches `if_match`."""
+        """A transaction that has locked the row of an item. At its end the cached value is removed.
+
+        Raises ProblemError: 404 if the item does not exist, 412 if `if_match` is given and does
+        not list its entity tag.
+        """
         try:
             async with self.database.transaction() as connection:
                 row = await connection.fetchrow(FIND_FOR_UPDATE, item_id)
@@ -99,5 +103,4 @@ def _cache_key(item_id: UUID) -> str:
 def _to_item(row: asyncpg.Record | None) -> Item:
     if row is None:
         raise ProblemError(404, "Item not found.")
-    # Without validation: the values come from PostgreSQL, whose constraints are the same.
-    return Item.model_construct(**row)
+    return Item.model_validate(dict(row))

@@ -30,7 +30,7 @@ WRONG_URL_ERRORS = (
 )
 """Errors that waiting does not fix."""
 
-# A transaction's lock: a session's lock does not hold through a pooler in transaction mode.
+# A transaction-level lock: a session-level lock does not work through a pooler in transaction mode.
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('migrations', 0))"
 
 
@@ -48,9 +48,9 @@ async def migrate(settings: Settings, wait_seconds: float) -> None:
     engine = create_async_engine(
         "postgresql+asyncpg://", async_creator=use_connection, poolclass=NullPool
     )
-    async with engine.begin() as transaction:
-        await transaction.execute(text(LOCK))
-        await transaction.run_sync(_upgrade)
+    async with engine.begin() as sql_connection:
+        await sql_connection.execute(text(LOCK))
+        await sql_connection.run_sync(_upgrade)
 
 
 async def _connect(dsn: str, deadline: float) -> DriverConnection:
@@ -71,10 +71,11 @@ def _upgrade(connection: Connection) -> None:
     # Read under the lock: the process that held it before has probably upgraded the schema.
     current = MigrationContext.configure(connection).get_current_revision() or "0000"
     needed = newest_revision()
-    if current > needed:
-        logger.info("schema revision %s is newer than %s: nothing to do", current, needed)
+    if current >= needed:
+        logger.info("schema revision %s, needed %s: nothing to do", current, needed)
         return
     config = Config(attributes={"connection": connection})
+    # Alembic's syntax for a folder in a package: `fastapi_k8s:migrations`.
     config.set_main_option("script_location", __package__.replace(".", ":"))
     command.upgrade(config, "head")
     logger.info("schema upgraded from %s to %s", current, needed)

@@ -77,7 +77,7 @@ def _exception(record: logging.LogRecord) -> BaseException | None:
 def logging_config() -> dict[str, Any]:
     """The configuration for `logging.config.dictConfig`, Uvicorn and Gunicorn."""
     formatter = ConsoleFormatter if sys.stdout.isatty() else JsonFormatter
-    # Handlers of their own: Uvicorn's worker copies those of Gunicorn and does not propagate.
+    # UvicornWorker gives Gunicorn's handlers to Uvicorn's logger, and turns its propagation off.
     server_logger = {"handlers": ["stdout"], "propagate": False}
     return {
         "version": 1,

@@ -60,7 +60,7 @@ class ObservabilityMiddleware:
 
 
 def _request_ids(scope: Scope) -> dict[str, str]:
-    """The request id, given or new, and the `traceparent` if it is valid.
+    """The request id, from the client or new, and the `traceparent` if it is valid.
 
     See https://www.w3.org/TR/trace-context/#traceparent-header.
     """
@@ -76,7 +76,7 @@ def _request_ids(scope: Scope) -> dict[str, str]:
 
 
 def _record_request(scope: Scope, status: int, seconds: float) -> None:
-    """Observe the duration, and log the access line unless the route is a probe's."""
+    """Observe the duration, and write the access log line unless UNLOGGED_ROUTES has it."""
     route = getattr(scope.get("route"), "path", UNMATCHED_ROUTE)
     metrics.request_duration(scope["method"], route, status).observe(seconds)
     if route in UNLOGGED_ROUTES:

@@ -20,21 +20,23 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (not a predictable temporary file
 
 wsgi_app = "fastapi_k8s.main:create_app_from_environment()"
 worker_class = DrainingWorker
-# On a disk, a write that hangs would make the heartbeat of a healthy worker late.
+# In memory: a disk that hangs would delay the heartbeat, and Gunicorn would kill a healthy worker.
 worker_tmp_dir = str(SHARED_MEMORY) if SHARED_MEMORY.is_dir() else None
 # The workers share the memory of the imported code.
 preload_app = True
-# Its socket cannot be created on a read-only root file system.
+# Gunicorn's control socket cannot be created on a read-only root file system.
 control_socket_disable = True
 logconfig_dict = logging_config()
-# Seconds. More than the 60 of usual load balancers: else they reuse a connection that closes.
+# Seconds. More than the 60 s idle timeout of most load balancers, which could otherwise send a
+# request on a connection while it closes.
 keepalive = 75
-# Seconds. More than the longest drain (60) and the limit of requests in flight (25).
+# Seconds. More than the longest drain (60) plus the limit of requests in flight (25).
 graceful_timeout = 90
 
 
 def when_ready(arbiter: Arbiter) -> None:
     """Prepare what the workers inherit, before the first one is forked."""
+    # Uvicorn takes root_path from the worker's configuration, not from the application.
     DrainingWorker.CONFIG_KWARGS["root_path"] = load_settings().root_path
     metrics_dir = mkdtemp(prefix=f"metrics-{arbiter.pid}-", dir=worker_tmp_dir)
     os.environ[MULTIPROC_DIR_VARIABLE] = metrics_dir
@@ -43,9 +45,9 @@ def when_ready(arbiter: Arbiter) -> None:
 
 
 def pre_fork(arbiter: Arbiter, worker: DrainingWorker) -> None:
-    """Give the worker the first free slot, and the signals that may reach it too early.
+    """Give the worker the first free slot, and the queue in which early signals arrive.
 
-    The files of metrics are named by the slot: a replacement continues the files of the worker
+    The metrics files are named after the slot. A replacement worker continues the files of the one
     that died, so their number stays bounded and no count is lost.
     """
     used_slots = {sibling.slot for sibling in arbiter.WORKERS.values()}

@@ -1,4 +1,4 @@
-"""The Gunicorn worker that drains: it goes on serving after SIGTERM, until no requests come.
+"""The Gunicorn worker that drains: after SIGTERM it serves for DRAIN_SECONDS more, then stops.
 
 docs/decisions/0009-drain-in-the-worker.md has the reasons and the figures.
 """
@@ -21,18 +21,24 @@ STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 CONNECTION_CLOSE = (b"connection", b"close")
 
 LAST_REQUESTS_SECONDS = 0.5
-"""For requests that a client sent before it saw that the connection or the listener closes."""
+"""How long to serve requests that a client sent before it saw the connection or listener close."""
 
 GRACEFUL_SHUTDOWN_SECONDS = 25
-"""For requests in flight after the drain."""
+"""How long requests in flight may take after the drain."""
 
 
 class DrainingServer(uvicorn.Server):
-    """Serves on for DRAIN_SECONDS after SIGTERM: unready, alive, closing kept connections."""
+    """Continues to serve for DRAIN_SECONDS after SIGTERM.
+
+    Meanwhile /ready fails, /health succeeds, and keep-alive connections are closed.
+    """
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """SIGTERM starts the drain. SIGINT and SIGQUIT stop without it; a second one at once."""
+        """SIGTERM starts the drain. SIGINT and SIGQUIT stop the worker without a drain.
+
+        Sent again, SIGINT and SIGQUIT also skip the wait for requests in flight.
+        """
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._start_drain)
         loop.add_signal_handler(signal.SIGINT, self._stop)
@@ -40,7 +46,7 @@ class DrainingServer(uvicorn.Server):
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the listeners, serve the connections accepted last, then shut down as Uvicorn."""
+        """Close the listeners, serve the last accepted connections, then shut down like Uvicorn."""
         for server in self.servers:
             server.close()
         await asyncio.sleep(LAST_REQUESTS_SECONDS)
@@ -50,12 +56,12 @@ class DrainingServer(uvicorn.Server):
         seconds = self._drain_seconds()
         if seconds > 0:
             self._become_unready()
-            self._close_kept_connections()
+            self._close_keepalive_connections()
             seconds += LAST_REQUESTS_SECONDS
         asyncio.get_running_loop().call_later(seconds, self._request_exit)
 
     def _lifespan_state(self) -> LifespanState | None:
-        """What main.py yields. None before it did, and of applications other than the service."""
+        """What main.py yields. None before that, and for any other application, as tests have."""
         if "settings" not in self.lifespan.state:
             return None
         return cast("LifespanState", self.lifespan.state)
@@ -69,9 +75,11 @@ class DrainingServer(uvicorn.Server):
         if state:
             state["readiness"].draining = True
 
-    def _close_kept_connections(self) -> None:
-        """Send `Connection: close` with every further response, of old and new connections."""
+    def _close_keepalive_connections(self) -> None:
+        """Send `Connection: close` with every further response."""
+        # Uvicorn rebuilds default_headers from encoded_headers every second.
         self.config.encoded_headers.append(CONNECTION_CLOSE)
+        # Until then.
         self.server_state.default_headers.append(CONNECTION_CLOSE)
 
     def _request_exit(self) -> None:
@@ -101,6 +109,7 @@ class DrainingWorker(UvicornWorker):
 
     def run(self) -> None:
         """Serve until a signal ends the worker."""
+        # prometheus_client names its files after the process id; here after the slot.
         values.ValueClass = values.MultiProcessValue(self._get_slot)  # type: ignore[no-untyped-call]
         self.config.app = self.wsgi
         if not self._was_stopped_early():
