@@ -1,4 +1,4 @@
-"""Applications that tests let Gunicorn run in the place of the service."""
+"""Applications that Gunicorn serves in tests, instead of the application itself."""
 
 import asyncio
 import os
@@ -10,40 +10,37 @@ from fastapi import FastAPI
 from fastapi_k8s import main
 
 
-def with_probes() -> FastAPI:
-    """The service, and routes that tell the worker's process and that take their time."""
+def create_app_with_test_routes() -> FastAPI:
+    """The application with a route for the process id of the worker, and a slow route."""
     app = main.create_app_from_environment()
 
     @app.get("/process")
-    async def process() -> int:
+    async def get_process() -> int:
         return os.getpid()
 
     @app.get("/slow/{seconds}")
-    async def slow(seconds: float) -> str:
+    async def get_slowly(seconds: float) -> str:
         await asyncio.sleep(seconds)
         return "done"
 
     return app
 
 
-def bare() -> FastAPI:
-    """An create_app_from_environment that knows nothing of the service's settings."""
+def create_app_without_settings() -> FastAPI:
+    """An application whose lifespan has no state, as `make bench` serves some."""
     app = FastAPI()
 
     @app.get("/health")
-    async def health() -> str:
+    async def get_health() -> str:
         return "ok"
 
     return app
 
 
-def failing() -> FastAPI:
-    """An create_app_from_environment that does not start."""
-
+def create_app_that_fails_to_start() -> FastAPI:
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        if app.routes:
-            raise RuntimeError("no start")
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        raise RuntimeError("no start")
         yield
 
     return FastAPI(lifespan=lifespan)

@@ -1,4 +1,7 @@
-"""Idempotency keys, on a table of the tests' own."""
+"""A retry with the same Idempotency-Key gets the first response and creates nothing.
+
+The tests have their own table, so that they do not depend on the example.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,29 +12,33 @@ import httpx
 import pytest
 from fastapi import Body, FastAPI, Response
 
+from fastapi_k8s.conditional import json_response_with_etag
 from fastapi_k8s.database import Connection
 from fastapi_k8s.idempotency import IdempotentRequestDep, run_idempotently
 from fastapi_k8s.main import create_app
+from fastapi_k8s.settings import Settings
 from tests.conftest import MakeSettings, Serve
-from tests.integration.conftest import admin, query
+from tests.integration.conftest import execute_sql, fetch_rows
 
-RETRIES = 50
+CONCURRENT_REQUESTS = 50
+INSERT_NOTE = "INSERT INTO notes (text) VALUES ($1) RETURNING number"
 
 
-def with_notes(app: FastAPI) -> FastAPI:
-    """The service, and POST /notes, which answers with the number of the note."""
+def create_app_with_notes(settings: Settings) -> FastAPI:
+    """The application with `POST /notes`, which responds with the number of the new note."""
+    app = create_app(settings)
 
     @app.post("/notes")
-    async def create(
+    async def create_note(
         text: Annotated[str, Body(embed=True)], idempotent_request: IdempotentRequestDep
     ) -> Response:
         async def insert(connection: Connection) -> Response:
-            number = await connection.fetchval(
-                "INSERT INTO notes (text) VALUES ($1) RETURNING number", text
-            )
+            number = await connection.fetchval(INSERT_NOTE, text)
             if text == "failing":
                 raise RuntimeError("after the insert")
-            return Response(f"{number}", 201, {"Location": f"/notes/{number}"}, "application/json")
+            response = json_response_with_etag(f"{number}".encode(), status=201)
+            response.headers["Location"] = f"/notes/{number}"
+            return response
 
         return await run_idempotently(idempotent_request, insert)
 
@@ -42,105 +49,118 @@ def with_notes(app: FastAPI) -> FastAPI:
 async def notes(
     make_settings: MakeSettings, serve: Serve, database_url: str
 ) -> AsyncIterator[httpx.AsyncClient]:
-    await admin(database_url, "CREATE TABLE notes (number serial PRIMARY KEY, text text NOT NULL)")
-    async with serve(with_notes(create_app(make_settings(idempotency_ttl=60)))) as client:
+    """A client of the application with `/notes`."""
+    await execute_sql(
+        database_url, "CREATE TABLE notes (number serial PRIMARY KEY, text text NOT NULL)"
+    )
+    async with serve(create_app_with_notes(make_settings(idempotency_ttl=60))) as client:
         yield client
 
 
-async def post(client: httpx.AsyncClient, key: str, text: str = "a") -> httpx.Response:
+async def post_note(client: httpx.AsyncClient, key: str, text: str = "a") -> httpx.Response:
     return await client.post("/notes", json={"text": text}, headers={"Idempotency-Key": key})
 
 
-async def count(database_url: str, table: str = "notes") -> int:
-    [(rows,)] = await query(database_url, f"SELECT count(*) FROM {table}")
+async def count_rows(database_url: str, table: str = "notes") -> int:
+    [(rows,)] = await fetch_rows(database_url, f"SELECT count(*) FROM {table}")
     return int(rows)
 
 
-async def test_a_retry_gets_the_first_answer_and_creates_nothing(
+async def test_a_retry_gets_the_status_headers_and_body_of_the_first_response(
     notes: httpx.AsyncClient, database_url: str
 ) -> None:
-    first, second = [await post(notes, "key") for _ in range(2)]
-    assert (second.status_code, second.content) == (201, first.content)
-    assert second.headers["location"] == first.headers["location"]
-    assert second.headers["content-type"] == first.headers["content-type"]
-    assert second.headers["x-request-id"] != first.headers["x-request-id"]
-    assert await count(database_url) == 1
+    first = await post_note(notes, "key")
+    retry = await post_note(notes, "key")
+    assert (first.status_code, first.content) == (201, b"1")
+    assert (retry.status_code, retry.content) == (first.status_code, first.content)
+    assert first.headers.pop("x-request-id") != retry.headers.pop("x-request-id")
+    assert {"location", "etag", "content-type"} <= set(first.headers)
+    assert sorted(retry.headers.multi_items()) == sorted(first.headers.multi_items())
+    assert await count_rows(database_url) == 1
 
 
-async def test_without_a_key_every_request_creates(
+async def test_every_request_without_a_key_creates(
     notes: httpx.AsyncClient, database_url: str
 ) -> None:
     for _ in range(2):
         assert (await notes.post("/notes", json={"text": "a"})).status_code == 201
-    assert await count(database_url) == 2
+    assert await count_rows(database_url) == 2
 
 
-async def test_a_key_with_another_body_is_refused(
+async def test_the_key_of_a_request_with_another_body_is_refused(
     notes: httpx.AsyncClient, database_url: str
 ) -> None:
-    await post(notes, "key")
-    refused = await post(notes, "key", text="b")
+    await post_note(notes, "key")
+    refused = await post_note(notes, "key", text="b")
     assert refused.status_code == 422
     assert "Idempotency-Key" in refused.json()["detail"]
-    assert await count(database_url) == 1
+    assert await count_rows(database_url) == 1
 
 
-async def test_concurrent_retries_create_once(notes: httpx.AsyncClient, database_url: str) -> None:
-    """Each gets the first's answer or is told that it is running; none waits for a connection."""
-    answers = await asyncio.gather(*(post(notes, "key") for _ in range(RETRIES)))
-    created = {answer.content for answer in answers if answer.status_code == 201}
-    assert {answer.status_code for answer in answers} <= {201, 409}
-    assert len(created) == 1
-    assert await count(database_url) == 1
-    turned_away = [answer for answer in answers if answer.status_code == 409]
-    assert all(answer.headers["retry-after"] == "1" for answer in turned_away)
-    assert (await post(notes, "key")).content in created
+async def test_concurrent_requests_with_one_key_create_once(
+    notes: httpx.AsyncClient, database_url: str
+) -> None:
+    """Each gets the first response, or 409. None waits for a connection."""
+    responses = await asyncio.gather(*[post_note(notes, "key") for _ in range(CONCURRENT_REQUESTS)])
+    created = [response for response in responses if response.status_code == 201]
+    refused = [response for response in responses if response.status_code == 409]
+    assert len(created) + len(refused) == CONCURRENT_REQUESTS
+    assert {response.content for response in created} == {b"1"}
+    for response in refused:
+        assert response.headers["retry-after"] == "1"
+    assert await count_rows(database_url) == 1
+    assert (await post_note(notes, "key")).content == b"1"
 
 
-async def test_a_twin_of_a_running_request_is_turned_away(
+async def test_a_request_is_409_while_another_one_with_its_key_is_in_progress(
     notes: httpx.AsyncClient, database_url: str
 ) -> None:
     connection = await asyncpg.connect(database_url)
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('key', 0))")
-        assert (await post(notes, "key")).status_code == 409
+        response = await post_note(notes, "key")
+        assert response.status_code == 409
+        assert "still in progress" in response.json()["detail"]
     await connection.close()
-    assert (await post(notes, "key")).status_code == 201
+    assert (await post_note(notes, "key")).status_code == 201
 
 
-async def test_a_failure_stores_nothing_and_leaves_the_key_free(
+async def test_a_request_that_fails_stores_nothing_and_does_not_use_up_its_key(
     notes: httpx.AsyncClient, database_url: str
 ) -> None:
     for _ in range(2):
-        assert (await post(notes, "key", text="failing")).status_code == 500
-    assert await count(database_url) == 0
-    assert (await post(notes, "key")).status_code == 201
+        assert (await post_note(notes, "key", text="failing")).status_code == 500
+    assert await count_rows(database_url) == 0
+    assert (await post_note(notes, "key")).status_code == 201
 
 
-async def test_keys_of_different_requests_do_not_meet(
+async def test_requests_with_different_keys_are_independent(
     notes: httpx.AsyncClient, database_url: str
 ) -> None:
-    answers = await asyncio.gather(*(post(notes, f"key-{n}") for n in range(RETRIES)))
-    assert {answer.status_code for answer in answers} == {201}
-    assert await count(database_url) == RETRIES
+    responses = await asyncio.gather(
+        *[post_note(notes, f"key-{number}") for number in range(CONCURRENT_REQUESTS)]
+    )
+    assert {response.status_code for response in responses} == {201}
+    assert await count_rows(database_url) == CONCURRENT_REQUESTS
 
 
-async def test_an_expired_key_creates_anew_and_expired_keys_are_deleted(
+async def test_an_expired_key_can_be_used_again_and_expired_keys_are_deleted(
     notes: httpx.AsyncClient, database_url: str
 ) -> None:
-    first = await post(notes, "key")
-    for n in range(5):
-        await post(notes, f"other-{n}")
-    await admin(database_url, "UPDATE idempotency_keys SET expires_at = now() - interval '1 s'")
-    again = await post(notes, "key", text="b")
-    assert again.status_code == 201
-    assert again.content != first.content
-    assert await count(database_url, "idempotency_keys") == 1
+    first = await post_note(notes, "key")
+    for number in range(5):
+        await post_note(notes, f"other-{number}")
+    expire = "UPDATE idempotency_keys SET expires_at = now() - interval '1 s'"
+    await execute_sql(database_url, expire)
+    second = await post_note(notes, "key", text="b")
+    assert second.status_code == 201
+    assert second.content != first.content
+    assert await count_rows(database_url, "idempotency_keys") == 1
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "two words", "caf\xe9"])
-async def test_an_unfit_key_is_refused(notes: httpx.AsyncClient, key: str) -> None:
+async def test_an_invalid_key_is_422(notes: httpx.AsyncClient, key: str) -> None:
     headers = {b"Idempotency-Key": key.encode("latin-1")}
-    answer = await notes.post("/notes", json={"text": "a"}, headers=headers)
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["field"] == "Idempotency-Key"
+    response = await notes.post("/notes", json={"text": "a"}, headers=headers)
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == "Idempotency-Key"

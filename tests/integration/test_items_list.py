@@ -1,4 +1,4 @@
-"""The list of items: pages that stay in order while items come and go."""
+"""The list of items: newest first, in pages that do not shift while items are created."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,41 +9,52 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 
-async def create(client: httpx.AsyncClient, name: str) -> str:
-    answer = await client.post("/items", json={"name": name})
-    assert answer.status_code == 201
-    return str(answer.json()["id"])
+async def create_item(client: httpx.AsyncClient, name: str) -> str:
+    """Create an item and return its id."""
+    response = await client.post("/items", json={"name": name})
+    assert response.status_code == 201
+    return str(response.json()["id"])
 
 
-async def pages(client: httpx.AsyncClient, limit: int) -> AsyncIterator[list[str]]:
-    """The ids of each page, from the newest on."""
-    cursor: dict[str, str] = {}
+async def read_pages(client: httpx.AsyncClient, limit: int) -> AsyncIterator[list[str]]:
+    """The ids of the items on each page."""
+    parameters: dict[str, int | str] = {"limit": limit}
     while True:
-        answer = await client.get("/items", params={"limit": limit, **cursor})
-        assert answer.status_code == 200, answer.text
-        yield [item["id"] for item in answer.json()["items"]]
-        if answer.json()["next_cursor"] is None:
+        response = await client.get("/items", params=parameters)
+        assert response.status_code == 200, response.text
+        page = response.json()
+        yield [item["id"] for item in page["items"]]
+        if page["next_cursor"] is None:
             return
-        cursor = {"cursor": answer.json()["next_cursor"]}
+        parameters["cursor"] = page["next_cursor"]
+
+
+async def read_all_ids(client: httpx.AsyncClient) -> list[str]:
+    ids: list[str] = []
+    async for page in read_pages(client, limit=100):
+        ids.extend(page)
+    return ids
 
 
 async def test_an_empty_list_has_no_next_page(client: httpx.AsyncClient) -> None:
     assert (await client.get("/items")).json() == {"items": [], "next_cursor": None}
 
 
-async def test_newest_first_and_a_full_last_page_ends_the_list(client: httpx.AsyncClient) -> None:
-    created = [await create(client, f"{n}") for n in range(4)]
-    seen = [page async for page in pages(client, limit=2)]
-    assert seen == [created[:1:-1], created[1::-1]]
+async def test_the_newest_item_is_first_and_a_full_last_page_has_no_next_page(
+    client: httpx.AsyncClient,
+) -> None:
+    first, second, third, fourth = [await create_item(client, f"{n}") for n in range(4)]
+    pages = [page async for page in read_pages(client, limit=2)]
+    assert pages == [[fourth, third], [second, first]]
 
 
-async def test_twenty_items_unless_told_otherwise(client: httpx.AsyncClient) -> None:
-    await asyncio.gather(*(create(client, f"{n}") for n in range(21)))
+async def test_a_page_has_twenty_items_by_default(client: httpx.AsyncClient) -> None:
+    await asyncio.gather(*[create_item(client, f"{number}") for number in range(21)])
     assert len((await client.get("/items")).json()["items"]) == 20
 
 
 @pytest.mark.parametrize("limit", [1, 100])
-async def test_limits_from_1_to_100_are_taken(client: httpx.AsyncClient, limit: int) -> None:
+async def test_limits_from_1_to_100_are_accepted(client: httpx.AsyncClient, limit: int) -> None:
     assert (await client.get("/items", params={"limit": limit})).status_code == 200
 
 
@@ -54,20 +65,19 @@ async def test_limits_from_1_to_100_are_taken(client: httpx.AsyncClient, limit: 
 )
 @given(
     limit=st.integers(1, 5),
-    before=st.integers(0, 12),
-    inserts=st.lists(st.integers(0, 3), max_size=8),
+    items_before=st.integers(0, 12),
+    items_after_each_page=st.lists(st.integers(0, 3), max_size=8),
 )
-async def test_items_created_while_paging_neither_shift_nor_repeat_a_page(
-    client: httpx.AsyncClient, limit: int, before: int, inserts: list[int]
+async def test_items_that_are_created_between_pages_neither_shift_nor_repeat_others(
+    client: httpx.AsyncClient, limit: int, items_before: int, items_after_each_page: list[int]
 ) -> None:
-    """What existed at the start is seen exactly once, in order, whatever is created meanwhile."""
-    await asyncio.gather(*(create(client, "before") for _ in range(before)))
-    existing = [item async for page in pages(client, limit=100) for item in page]
-    seen: list[str] = []
-    number = 0
-    async for page in pages(client, limit):
-        seen += page
-        for _ in range(inserts[number] if number < len(inserts) else 0):
-            await create(client, "meanwhile")
-        number += 1
-    assert seen == existing
+    """The pages list each item that existed at the start exactly once, in order."""
+    await asyncio.gather(*[create_item(client, "before") for _ in range(items_before)])
+    existing = await read_all_ids(client)
+    items_to_create = iter(items_after_each_page)
+    listed: list[str] = []
+    async for page in read_pages(client, limit):
+        listed.extend(page)
+        for _ in range(next(items_to_create, 0)):
+            await create_item(client, "between pages")
+    assert listed == existing

@@ -1,4 +1,4 @@
-"""Items while Redis or PostgreSQL is gone, and what readers see while others write."""
+"""Reads of items are never stale, and no acknowledged write is lost, also during outages."""
 
 import asyncio
 import signal
@@ -10,98 +10,114 @@ import pytest
 from fastapi_k8s.main import create_app
 from fastapi_k8s.migrations.migrate import migrate
 from tests.conftest import MakeSettings, Serve
-from tests.integration.conftest import until
+from tests.integration.conftest import wait_for_ready_status
 from tools.dev.servers import Postgres, Valkey
 
 
-async def create(client: httpx.AsyncClient) -> str:
-    answer = await client.post("/items", json={"name": "0"})
-    assert answer.status_code == 201
-    return answer.headers["location"]
+async def create_item(client: httpx.AsyncClient) -> str:
+    """Create an item with the name `0` and return its path."""
+    response = await client.post("/items", json={"name": "0"})
+    assert response.status_code == 201
+    return response.headers["location"]
 
 
-async def replace(client: httpx.AsyncClient, location: str, name: str) -> httpx.Response:
-    return await client.put(location, json={"name": name}, headers={"If-Match": "*"})
+async def rename_item(client: httpx.AsyncClient, location: str, name: str) -> None:
+    response = await client.put(location, json={"name": name}, headers={"If-Match": "*"})
+    assert response.status_code == 200
 
 
-async def test_no_reader_sees_an_older_version_after_a_write_was_acknowledged(
+async def read_name(client: httpx.AsyncClient, location: str) -> str:
+    response = await client.get(location)
+    return str(response.json()["name"])
+
+
+async def wait_until_cache_is_ok(client: httpx.AsyncClient) -> None:
+    async with asyncio.timeout(20):
+        while (await client.get("/ready")).json()["checks"]["cache"] != "ok":
+            await asyncio.sleep(0.05)
+
+
+async def test_no_reader_sees_an_old_version_after_an_acknowledged_write(
     make_settings: MakeSettings, serve: Serve
 ) -> None:
-    """Two services on one database and one cache, as two pods are."""
+    """Two applications use one database and one cache, like two pods. One of them writes."""
     settings = make_settings()
-    async with serve(create_app(settings)) as writing, serve(create_app(settings)) as reading:
-        location = await create(writing)
+    async with (
+        serve(create_app(settings)) as writing_client,
+        serve(create_app(settings)) as reading_client,
+    ):
+        location = await create_item(writing_client)
         acknowledged = 0
 
         async def write() -> None:
             nonlocal acknowledged
             for number in range(1, 60):
-                assert (await replace(writing, location, f"{number}")).status_code == 200
+                await rename_item(writing_client, location, f"{number}")
                 acknowledged = number
 
         async def read(client: httpx.AsyncClient) -> None:
             while not writer.done():
-                known = acknowledged
-                assert int((await client.get(location)).json()["name"]) >= known
+                acknowledged_before = acknowledged
+                assert int(await read_name(client, location)) >= acknowledged_before
 
         writer = asyncio.create_task(write())
-        await asyncio.gather(*(read(client) for client in [reading, writing] * 4))
+        readers = [read(client) for client in [reading_client, writing_client] * 4]
+        await asyncio.gather(*readers)
         await writer
-        assert (await reading.get(location)).json()["name"] == f"{acknowledged}"
+        assert await read_name(reading_client, location) == f"{acknowledged}"
 
 
 @pytest.mark.parametrize("outage", ["killed", "frozen"])
-async def test_without_redis_reads_and_writes_go_on_and_are_never_stale(
+async def test_without_redis_writes_succeed_and_reads_are_not_stale(
     own_valkey: Valkey, make_settings: MakeSettings, serve: Serve, outage: str
 ) -> None:
     settings = make_settings(redis_url=own_valkey.url, redis_timeout=0.3)
     async with serve(create_app(settings)) as client:
-        location = await create(client)
-        await client.get(location)  # into the cache
+        location = await create_item(client)
+        await client.get(location)  # stores the item in the cache
         if outage == "killed":
             own_valkey.stop(signal.SIGKILL)
         else:
             own_valkey.freeze()
-        for number in range(1, 4):
-            assert (await replace(client, location, f"{number}")).status_code == 200
-            assert (await client.get(location)).json()["name"] == f"{number}"
+        for name in ("1", "2", "3"):
+            await rename_item(client, location, name)
+            assert await read_name(client, location) == name
         assert (await client.get("/ready")).status_code == 200
         if outage == "killed":
             own_valkey.start()
         else:
             own_valkey.thaw()
-        async with asyncio.timeout(20):
-            while (await client.get("/ready")).json()["checks"]["cache"] != "ok":
-                await asyncio.sleep(0.05)
-        assert (await replace(client, location, "last")).status_code == 200
-        assert (await client.get(location)).json()["name"] == "last"
+        await wait_until_cache_is_ok(client)
+        await rename_item(client, location, "last")
+        assert await read_name(client, location) == "last"
 
 
 @pytest.fixture
 async def service(
     own_postgres: Postgres, make_settings: MakeSettings, serve: Serve
 ) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application on `own_postgres`."""
     settings = make_settings(database_url=own_postgres.url)
     await migrate(settings, wait_seconds=0)
     async with serve(create_app(settings)) as client:
         yield client
 
 
-async def test_without_postgresql_writes_are_503_and_acknowledged_ones_are_there_afterwards(
+async def test_without_postgresql_writes_are_503_and_no_acknowledged_write_is_lost(
     service: httpx.AsyncClient, own_postgres: Postgres
 ) -> None:
-    """PostgreSQL is killed while clients create: each answer is 201 or 503, and no 201 is lost."""
+    """PostgreSQL is killed while clients create items. Each response is 201 or 503."""
     acknowledged: list[str] = []
     statuses: set[int] = set()
 
-    async def write() -> None:
+    async def create_until_unavailable() -> None:
         while 503 not in statuses:
-            answer = await service.post("/items", json={"name": "Lamp"})
-            statuses.add(answer.status_code)
-            if answer.status_code == 201:
-                acknowledged.append(answer.headers["location"])
+            response = await service.post("/items", json={"name": "Lamp"})
+            statuses.add(response.status_code)
+            if response.status_code == 201:
+                acknowledged.append(response.headers["location"])
 
-    writers = [asyncio.create_task(write()) for _ in range(4)]
+    writers = [asyncio.create_task(create_until_unavailable()) for _ in range(4)]
     async with asyncio.timeout(20):
         while len(acknowledged) < 20:
             await asyncio.sleep(0.01)
@@ -109,10 +125,10 @@ async def test_without_postgresql_writes_are_503_and_acknowledged_ones_are_there
     await asyncio.gather(*writers)
     assert statuses == {201, 503}
     assert (await service.get("/health")).status_code == 200
-    await until(service, 503)
+    await wait_for_ready_status(service, 503)
 
     await asyncio.to_thread(own_postgres.start)
-    await until(service, 200)
+    await wait_for_ready_status(service, 200)
     for location in acknowledged:
         assert (await service.get(location)).status_code == 200
     assert (await service.post("/items", json={"name": "Lamp"})).status_code == 201

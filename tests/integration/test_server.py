@@ -1,4 +1,4 @@
-"""The service under Gunicorn, as it runs in production."""
+"""The application under Gunicorn, as in production: signals, drain, workers, metrics and logs."""
 
 import asyncio
 import json
@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -23,55 +25,104 @@ from tests.conftest import MakeSettings
 from tools.benchmarks.load_generator import steady_load
 from tools.dev.servers import free_port, wait_until
 
+GUNICORN = [sys.executable, "-m", "gunicorn", "-c", f"python:{server.__name__}"]
+APP_WITH_TEST_ROUTES = "tests.integration.apps:create_app_with_test_routes()"
+APP_WITHOUT_SETTINGS = "tests.integration.apps:create_app_without_settings()"
+APP_THAT_FAILS_TO_START = "tests.integration.apps:create_app_that_fails_to_start()"
+METRICS_FOLDER = Path(server.worker_tmp_dir or gettempdir())
+
+REQUESTS_FOR_ALL_WORKERS = 40
+"""After this number of requests, each of a few workers has most probably responded to one."""
+
+ESTABLISHED = "01"
+"""The state of a TCP connection in /proc/net/tcp."""
+
 
 class Gunicorn:
-    """A running server, whose output goes to files in `folder`."""
+    """A Gunicorn process. Its output goes to files in `folder`."""
 
     def __init__(self, folder: Path, environment: dict[str, str], *arguments: str) -> None:
         self.url = f"http://127.0.0.1:{environment['PORT']}"
-        self.stdout, self.stderr = folder / "stdout", folder / "stderr"
-        command = [sys.executable, "-m", "gunicorn", "-c", f"python:{server.__name__}", *arguments]
+        self.stdout = folder / "stdout"
+        self.stderr = folder / "stderr"
+        self.command = [*GUNICORN, *arguments]
         with self.stdout.open("w") as stdout, self.stderr.open("w") as stderr:
-            self.process = subprocess.Popen(command, env=environment, stdout=stdout, stderr=stderr)
-        wait_until(self.answers, 30, "the first answer")
+            self.process = subprocess.Popen(
+                self.command, env=environment, stdout=stdout, stderr=stderr
+            )
+        # Each request opens a connection, so that any worker can accept it.
+        headers = {"Connection": "close"}
+        self.client = httpx.Client(base_url=self.url, headers=headers, timeout=30)
+        wait_until(self.is_alive, 30, "the first response")
 
-    def answers(self) -> bool:
+    def is_alive(self) -> bool:
         assert self.process.poll() is None, self.stderr.read_text()
         try:
-            return httpx.get(f"{self.url}/health").status_code == 200
+            return self.client.get("/health").status_code == 200
         except httpx.TransportError:
             return False
 
     def get(self, path: str) -> Any:
-        return httpx.get(f"{self.url}{path}").raise_for_status().json()
+        return self.client.get(path).raise_for_status().json()
 
-    def count(self, route: str) -> float:
-        """How many requests of `route` the metrics tell."""
-        text = httpx.get(f"{self.url}/metrics").raise_for_status().text
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-            if sample.name.endswith("_count") and sample.labels["route"] == route
-        )
+    def count_requests(self, route: str) -> float:
+        """The number of requests of `route`, from the metrics."""
+        metrics = self.client.get("/metrics").raise_for_status().text
+        requests = 0.0
+        for metric in text_string_to_metric_families(metrics):
+            for sample in metric.samples:
+                if sample.name.endswith("_count") and sample.labels["route"] == route:
+                    requests += sample.value
+        return requests
 
-    def workers(self) -> set[int]:
-        """The processes that answer; enough requests that each has probably answered one."""
-        return {self.get("/process") for _ in range(40)}
+    def find_workers(self) -> set[int]:
+        """The process ids of the workers that respond."""
+        return {self.get("/process") for _ in range(REQUESTS_FOR_ALL_WORKERS)}
+
+    def is_replaced(self, worker: int) -> bool:
+        """Whether only other workers respond."""
+        try:
+            return worker not in self.find_workers()
+        except httpx.TransportError:  # The killed worker had accepted the connection.
+            return False
+
+    def is_unready(self) -> bool:
+        """Whether every worker is unready."""
+        return {self.client.get("/ready").status_code for _ in range(20)} == {503}
+
+    def find_children(self) -> set[int]:
+        """The process ids of the master's child processes."""
+        master = self.process.pid
+        children = Path(f"/proc/{master}/task/{master}/children").read_text()
+        return {int(pid) for pid in children.split()}
+
+    def find_metrics_files(self) -> set[Path]:
+        return set(METRICS_FOLDER.glob(f"metrics-{self.process.pid}-*/*"))
+
+    def has_connection(self) -> bool:
+        """Whether a client is connected."""
+        port = f":{urlsplit(self.url).port:04X}"
+        connections = Path("/proc/net/tcp").read_text().splitlines()[1:]
+        for connection in connections:
+            _, local_address, _, state, *_ = connection.split()
+            if local_address.endswith(port) and state == ESTABLISHED:
+                return True
+        return False
 
     def stop(self) -> int:
-        """Send SIGTERM, wait, and give the exit code."""
+        """Send SIGTERM, wait for the exit and return its code."""
         self.process.terminate()
         return self.process.wait(40)
 
 
 @pytest.fixture
 def environment(make_settings: MakeSettings) -> dict[str, str]:
+    """The variables of a Gunicorn process, and those that let coverage measure it."""
     settings = make_settings()
-    return {
+    coverage = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    return coverage | {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": ".",
-        **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
         "PORT": str(free_port()),
         "DATABASE_URL": settings.database_url.get_secret_value(),
         "REDIS_URL": settings.redis_url.get_secret_value(),
@@ -79,265 +130,245 @@ def environment(make_settings: MakeSettings) -> dict[str, str]:
 
 
 @contextmanager
-def running(environment: dict[str, str], *arguments: str) -> Iterator[Gunicorn]:
+def running_gunicorn(environment: dict[str, str], *arguments: str) -> Iterator[Gunicorn]:
     with TemporaryDirectory() as folder:
         gunicorn = Gunicorn(Path(folder), environment, *arguments)
         try:
             yield gunicorn
         finally:
             gunicorn.stop()
+            gunicorn.client.close()
 
 
-PROBES = "tests.integration.apps:with_probes()"
-
-
-def metric_files(gunicorn: Gunicorn) -> set[Path]:
-    folder = Path(server.worker_tmp_dir or gettempdir())
-    return set(folder.glob(f"metrics-{gunicorn.process.pid}-*/*"))
-
-
-async def test_it_serves_and_stops_with_code_0_and_leaves_nothing(
+async def test_it_serves_with_one_worker_and_stops_with_code_0_and_without_files(
     environment: dict[str, str],
 ) -> None:
-    with running(environment) as gunicorn:
+    with running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn:
         assert gunicorn.get("/ready")["status"] == "ready"
-        assert metric_files(gunicorn)
+        assert len(gunicorn.find_workers()) == 1
+        assert len(gunicorn.find_children()) == 1
+        assert gunicorn.find_metrics_files()
         assert gunicorn.stop() == 0
-        assert not metric_files(gunicorn)
+        assert not gunicorn.find_metrics_files()
 
 
-async def test_another_application_stops_too_without_a_drain(environment: dict[str, str]) -> None:
-    """As `make bench` runs some."""
-    with running(environment, "tests.integration.apps:bare()") as gunicorn:
+async def test_an_application_without_settings_stops_without_a_drain(
+    environment: dict[str, str],
+) -> None:
+    with running_gunicorn(environment, APP_WITHOUT_SETTINGS) as gunicorn:
         assert gunicorn.stop() == 0
 
 
 async def test_every_line_of_output_is_json_on_stdout_without_a_secret(
     environment: dict[str, str],
 ) -> None:
-    with running(environment) as gunicorn:
-        httpx.get(f"{gunicorn.url}/version", headers={"X-Request-ID": "my-request"})
+    with running_gunicorn(environment) as gunicorn:
+        gunicorn.client.get("/version", headers={"X-Request-ID": "my-request"})
         gunicorn.stop()
         output = gunicorn.stdout.read_text()
         assert gunicorn.stderr.read_text() == ""
     lines = [json.loads(line) for line in output.splitlines()]
-    assert {"time", "level", "logger", "message"} <= set.intersection(*map(set, lines))
-    [access] = [line for line in lines if line["message"] == "request"]
-    assert (access["request_id"], access["path"], access["status"]) == (
-        "my-request",
-        "/version",
-        200,
-    )
-    secrets = [
-        environment[name].split(":")[2].split("@")[0] for name in ("DATABASE_URL", "REDIS_URL")
-    ]
-    assert not any(secret in output for secret in secrets)
+    for line in lines:
+        assert {"time", "level", "logger", "message"} <= line.keys()
+    [access_line] = [line for line in lines if line["message"] == "request"]
+    assert access_line["request_id"] == "my-request"
+    assert access_line["path"] == "/version"
+    assert access_line["status"] == 200
+    for name in ("DATABASE_URL", "REDIS_URL"):
+        password = urlsplit(environment[name]).password
+        assert password
+        assert password not in output
 
 
-async def test_what_uvicorn_logs_is_json_on_stdout_too(environment: dict[str, str]) -> None:
-    """Its traceback of a start that fails, here."""
-    command = [
-        "-m",
-        "gunicorn",
-        "-c",
-        f"python:{server.__name__}",
-        "tests.integration.apps:failing()",
-    ]
-    done = subprocess.run(
-        [sys.executable, *command], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode != 0
-    assert done.stderr == ""
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [1 for line in lines if "RuntimeError: no start" in line["message"]] == [1]
-
-
-async def test_a_request_in_flight_at_sigterm_is_answered(environment: dict[str, str]) -> None:
-    with running(environment, PROBES) as gunicorn:
-        process = subprocess.Popen(
-            [sys.executable, "-c", f"import httpx; print(httpx.get('{gunicorn.url}/slow/1').text)"],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        wait_until(lambda: connections(gunicorn.url) > 0, 20, "the request")
-        assert gunicorn.stop() == 0
-    assert process.communicate()[0] == '"done"\n'
-
-
-def connections(url: str) -> int:
-    """How many TCP connections the server of `url` has."""
-    port = f":{int(url.rsplit(':', 1)[1]):04X}"
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(row[1].endswith(port) and row[3] == "01" for row in rows)
-
-
-async def test_any_worker_shows_the_requests_of_all(environment: dict[str, str]) -> None:
-    with running(environment | {"WEB_CONCURRENCY": "3"}, PROBES) as gunicorn:
-        asked = 0
-
-        def all_have_answered() -> bool:
-            nonlocal asked
-            asked += 40
-            return len(gunicorn.workers()) == 3
-
-        wait_until(all_have_answered, 20, "the answers of three workers")
-        assert {gunicorn.count("/process") for _ in range(20)} == {asked}
-
-
-async def test_a_killed_worker_is_replaced_and_no_count_is_lost_and_no_file_left(
+async def test_errors_that_uvicorn_logs_are_json_on_stdout_too(
     environment: dict[str, str],
 ) -> None:
-    with running(environment | {"WEB_CONCURRENCY": "2"}, PROBES) as gunicorn:
-        workers, files = gunicorn.workers(), metric_files(gunicorn)
+    """Uvicorn logs the traceback of a lifespan that fails."""
+    process = subprocess.run(
+        [*GUNICORN, APP_THAT_FAILS_TO_START],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode != 0
+    assert process.stderr == ""
+    messages = [json.loads(line)["message"] for line in process.stdout.splitlines()]
+    tracebacks = [message for message in messages if "RuntimeError: no start" in message]
+    assert len(tracebacks) == 1
+
+
+async def test_a_request_in_flight_at_sigterm_is_completed(environment: dict[str, str]) -> None:
+    with (
+        running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn,
+        ThreadPoolExecutor() as executor,
+    ):
+        request = executor.submit(gunicorn.get, "/slow/1")
+        wait_until(gunicorn.has_connection, 20, "the request")
+        assert gunicorn.stop() == 0
+        assert request.result() == "done"
+
+
+async def test_the_metrics_of_each_worker_include_the_requests_of_all(
+    environment: dict[str, str],
+) -> None:
+    environment["WEB_CONCURRENCY"] = "3"
+    with running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn:
+        requests = 0
+
+        def all_workers_have_responded() -> bool:
+            nonlocal requests
+            requests += REQUESTS_FOR_ALL_WORKERS
+            return len(gunicorn.find_workers()) == 3
+
+        wait_until(all_workers_have_responded, 20, "responses of three workers")
+        counts = {gunicorn.count_requests("/process") for _ in range(20)}
+        assert counts == {requests}
+
+
+async def test_a_killed_worker_is_replaced_without_losing_a_count_or_leaving_a_file(
+    environment: dict[str, str],
+) -> None:
+    environment["WEB_CONCURRENCY"] = "2"
+    with running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn:
+        workers = gunicorn.find_workers()
+        files = gunicorn.find_metrics_files()
         for _ in range(3):
-            os.kill(min(workers), signal.SIGKILL)
-            wait_until(partial(gone, gunicorn, min(workers)), 20, "the replacement")
-            workers = gunicorn.workers()
-        assert gunicorn.count("/process") >= 4 * 40
-        assert metric_files(gunicorn) == files
-
-
-def gone(gunicorn: Gunicorn, worker: int) -> bool:
-    """Whether all answers come from other workers."""
-    try:
-        return worker not in gunicorn.workers()
-    except httpx.TransportError:  # accepted by the worker that was killed
-        return False
+            killed_worker = min(workers)
+            os.kill(killed_worker, signal.SIGKILL)
+            wait_until(partial(gunicorn.is_replaced, killed_worker), 20, "the replacement")
+            workers = gunicorn.find_workers()
+        assert gunicorn.count_requests("/process") >= 4 * REQUESTS_FOR_ALL_WORKERS
+        assert gunicorn.find_metrics_files() == files
 
 
 async def test_a_reload_replaces_the_workers_and_keeps_the_counts(
     environment: dict[str, str],
 ) -> None:
-    with running(environment, PROBES) as gunicorn:
-        [before] = gunicorn.workers()
+    with running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn:
+        [worker] = gunicorn.find_workers()
         gunicorn.process.send_signal(signal.SIGHUP)
-        wait_until(partial(gone, gunicorn, before), 20, "the new worker")
-        assert gunicorn.count("/process") >= 2 * 40
+        wait_until(partial(gunicorn.is_replaced, worker), 20, "the new worker")
+        assert gunicorn.count_requests("/process") >= 2 * REQUESTS_FOR_ALL_WORKERS
 
 
-async def test_a_worker_that_has_served_its_share_is_replaced_and_keeps_the_counts(
+async def test_a_worker_is_replaced_after_max_requests_and_keeps_the_counts(
     environment: dict[str, str],
 ) -> None:
-    with running(environment, PROBES, "--max-requests", "25") as gunicorn:
-        for round_ in (1, 2):
-            assert len(gunicorn.workers()) > 1
-            assert gunicorn.count("/process") == round_ * 40
-        assert len(metric_files(gunicorn)) == 1
+    arguments = (APP_WITH_TEST_ROUTES, "--max-requests", "25")
+    with running_gunicorn(environment, *arguments) as gunicorn:
+        for repetitions in (1, 2):
+            assert len(gunicorn.find_workers()) > 1
+            requests = repetitions * REQUESTS_FOR_ALL_WORKERS
+            assert gunicorn.count_requests("/process") == requests
+        assert len(gunicorn.find_metrics_files()) == 1
 
 
-async def test_a_taken_port_leaves_nothing_behind(environment: dict[str, str]) -> None:
-    with running(environment) as gunicorn:
-        command = gunicorn.process.args
-        assert isinstance(command, list)
-        second = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-        assert second.wait(30) == 1
-        folder = Path(server.worker_tmp_dir or gettempdir())
-        assert not list(folder.glob(f"metrics-{second.pid}-*"))
-
-
-async def test_one_worker_is_the_default(environment: dict[str, str]) -> None:
-    with running(environment, PROBES) as gunicorn:
-        assert len(gunicorn.workers()) == 1
-
-
-async def test_after_sigterm_it_is_unready_alive_and_serves_for_drain_seconds(
+async def test_a_start_on_a_used_port_fails_without_leaving_files(
     environment: dict[str, str],
 ) -> None:
-    with running(environment | {"DRAIN_SECONDS": "5", "WEB_CONCURRENCY": "2"}, PROBES) as gunicorn:
-        began = monotonic()
+    with running_gunicorn(environment) as gunicorn:
+        process = subprocess.Popen(gunicorn.command, env=environment, stdout=subprocess.DEVNULL)
+        assert process.wait(30) == 1
+        assert not list(METRICS_FOLDER.glob(f"metrics-{process.pid}-*"))
+
+
+async def test_after_sigterm_it_is_unready_and_alive_and_serves_for_drain_seconds(
+    environment: dict[str, str],
+) -> None:
+    environment.update(DRAIN_SECONDS="5", WEB_CONCURRENCY="2")
+    with running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn:
+        started_at = monotonic()
         gunicorn.process.terminate()
-        wait_until(partial(unready, gunicorn), 4, "the drain")
+        wait_until(gunicorn.is_unready, 4, "the drain")
         with httpx.Client(base_url=gunicorn.url) as client:
-            while monotonic() < began + 4:
-                for path, status in (("/health", 200), ("/version", 200), ("/ready", 503)):
-                    answer = client.get(path)
-                    assert answer.status_code == status
-                    assert answer.headers["Connection"] == "close"
-                    if path == "/ready":
-                        assert answer.json() == {"status": "draining", "checks": {}}
+            while monotonic() < started_at + 4:
+                for path in ("/health", "/version"):
+                    response = client.get(path)
+                    assert response.status_code == 200
+                    assert response.headers["Connection"] == "close"
+                readiness = client.get("/ready")
+                assert readiness.status_code == 503
+                assert readiness.headers["Connection"] == "close"
+                assert readiness.json() == {"status": "draining", "checks": {}}
         assert gunicorn.process.wait(20) == 0
-        assert 5 < monotonic() - began < 20
+        assert 5 < monotonic() - started_at < 20
 
 
-def unready(gunicorn: Gunicorn) -> bool:
-    """Whether none of the workers is ready any more."""
-    return {httpx.get(f"{gunicorn.url}/ready").status_code for _ in range(20)} == {503}
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
-async def test_sigint_or_sigquit_ends_a_drain_early(
-    environment: dict[str, str], number: signal.Signals
+@pytest.mark.parametrize("stop_signal", [signal.SIGINT, signal.SIGQUIT])
+async def test_sigint_and_sigquit_end_a_drain_early(
+    environment: dict[str, str], stop_signal: signal.Signals
 ) -> None:
-    with running(environment | {"DRAIN_SECONDS": "60"}) as gunicorn:
+    environment["DRAIN_SECONDS"] = "60"
+    with running_gunicorn(environment) as gunicorn:
         gunicorn.process.terminate()
-        wait_until(partial(unready, gunicorn), 3, "the drain")
-        gunicorn.process.send_signal(number)
+        wait_until(gunicorn.is_unready, 3, "the drain")
+        gunicorn.process.send_signal(stop_signal)
         assert gunicorn.process.wait(10) == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
-async def test_sigint_or_sigquit_stops_without_a_drain(
-    environment: dict[str, str], number: signal.Signals
+@pytest.mark.parametrize("stop_signal", [signal.SIGINT, signal.SIGQUIT])
+async def test_sigint_and_sigquit_stop_without_a_drain(
+    environment: dict[str, str], stop_signal: signal.Signals
 ) -> None:
-    with running(environment | {"DRAIN_SECONDS": "60"}) as gunicorn:
-        gunicorn.process.send_signal(number)
+    environment["DRAIN_SECONDS"] = "60"
+    with running_gunicorn(environment) as gunicorn:
+        gunicorn.process.send_signal(stop_signal)
         assert gunicorn.process.wait(10) == 0
 
 
-def ended_by_sigint(process: int) -> bool:
-    """Send another SIGINT, unless the process has ended already."""
+async def test_the_second_sigint_does_not_wait_for_requests_in_flight(
+    environment: dict[str, str],
+) -> None:
+    with (
+        running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn,
+        ThreadPoolExecutor() as executor,
+    ):
+        [worker] = gunicorn.find_workers()
+        request = executor.submit(gunicorn.get, "/slow/20")
+        wait_until(gunicorn.has_connection, 20, "the request")
+        wait_until(partial(send_sigint_until_exit, worker), 10, "the exit of the worker")
+        assert isinstance(request.exception(), httpx.HTTPError)
+
+
+def send_sigint_until_exit(pid: int) -> bool:
+    """Send SIGINT to a process. Return whether it had already exited."""
     try:
-        os.kill(process, signal.SIGINT)
+        os.kill(pid, signal.SIGINT)
     except ProcessLookupError:
         return True
     return False
 
 
-async def test_the_second_signal_does_not_wait_for_requests_in_flight(
-    environment: dict[str, str],
-) -> None:
-    with running(environment, PROBES) as gunicorn:
-        [worker] = gunicorn.workers()
-        client = subprocess.Popen(
-            [sys.executable, "-c", f"import httpx; httpx.get('{gunicorn.url}/slow/20')"],
-            stderr=subprocess.DEVNULL,
-        )
-        wait_until(lambda: connections(gunicorn.url) > 0, 20, "the request")
-        wait_until(partial(ended_by_sigint, worker), 10, "the worker's end")
-        client.wait(10)
-
-
-async def test_a_reload_under_load_loses_nothing(environment: dict[str, str]) -> None:
-    with running(environment | {"DRAIN_SECONDS": "2"}, PROBES) as gunicorn:
+async def test_a_reload_under_load_loses_no_request(environment: dict[str, str]) -> None:
+    environment["DRAIN_SECONDS"] = "2"
+    with running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn:
         async with steady_load(f"{gunicorn.url}/process", clients=8, pause=0.01) as load:
-            [before] = await asyncio.to_thread(gunicorn.workers)
+            [worker] = await asyncio.to_thread(gunicorn.find_workers)
             gunicorn.process.send_signal(signal.SIGHUP)
-            await asyncio.to_thread(
-                wait_until, lambda: not Path(f"/proc/{before}").exists(), 20, "its end"
-            )
+            await asyncio.to_thread(wait_until, partial(has_exited, worker), 20, "the exit")
             await asyncio.sleep(0.5)
         assert load.sent > 100
         assert load.failures == []
 
 
-async def test_a_sigterm_while_a_worker_is_being_forked_is_not_lost(
+def has_exited(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+async def test_a_sigterm_while_a_worker_is_forked_is_not_lost(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """The hook holds the new worker before Gunicorn has reset the handlers of its signals."""
-    (tmp_path / "slowly.py").write_text(
+    """The hook delays the new worker before Gunicorn resets its signal handlers."""
+    (tmp_path / "slow_fork.py").write_text(
         f"import time\nfrom {server.__name__} import *\n"
         "def post_fork(arbiter, worker): time.sleep(0.3)\n"
     )
-    environment |= {"PYTHONPATH": f".:{tmp_path}"}
-    with running(environment, PROBES, "-c", "python:slowly") as gunicorn:
-        [worker] = gunicorn.workers()
+    environment["PYTHONPATH"] = f".:{tmp_path}"
+    arguments = (APP_WITH_TEST_ROUTES, "-c", "python:slow_fork")
+    with running_gunicorn(environment, *arguments) as gunicorn:
+        [worker] = gunicorn.find_workers()
         os.kill(worker, signal.SIGKILL)
-        wait_until(lambda: children(gunicorn) - {worker} != set(), 20, "the next worker")
+        wait_until(lambda: gunicorn.find_children() - {worker} != set(), 20, "the next worker")
         gunicorn.process.terminate()
         assert gunicorn.process.wait(10) == 0
-
-
-def children(gunicorn: Gunicorn) -> set[int]:
-    """The master's processes."""
-    master = gunicorn.process.pid
-    return {int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()}
