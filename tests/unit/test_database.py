@@ -9,7 +9,7 @@ from tests.conftest import MakeSettings
 @pytest.mark.parametrize(
     "url", ["postgresql://db/name", "postgres://u:p%40ss@db:1/name?sslmode=require"]
 )
-def test_a_url_with_known_options_is_unchanged(make_settings: MakeSettings, url: str) -> None:
+def test_a_url_with_supported_options_is_unchanged(make_settings: MakeSettings, url: str) -> None:
     assert asyncpg_dsn(make_settings(database_url=url)) == url
 
 
@@ -20,5 +20,5 @@ def test_a_url_with_known_options_is_unchanged(make_settings: MakeSettings, url:
         ("postgresql://db/x?connect_timeout=3&sslmode=prefer", "postgresql://db/x?sslmode=prefer"),
     ],
 )
-def test_options_of_libpq_are_removed(make_settings: MakeSettings, url: str, dsn: str) -> None:
+def test_unsupported_options_are_removed(make_settings: MakeSettings, url: str, dsn: str) -> None:
     assert asyncpg_dsn(make_settings(database_url=url)) == dsn
