@@ -1,4 +1,4 @@
-"""The Redis cache. It is optional and fails open: the loader answers instead."""
+"""The Redis cache. It is optional: if Redis fails, reads call `load` instead."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -45,14 +45,16 @@ class Cache:
         if self._redis is None or self._circuit_is_open():
             return await load()
         lease = LEASE_PREFIX + token_bytes(16)
-        stored = await self._execute(
+        # One command: the reply is the value or the lease of another reader. If there is neither,
+        # it sets our lease and replies None.
+        current = await self._execute(
             self._redis.set(key, lease, nx=True, get=True, ex=LEASE_SECONDS)
         )
-        if stored is not None and stored.startswith(VALUE_PREFIX):
-            return bytes(stored.removeprefix(VALUE_PREFIX))
+        if current is not None and current.startswith(VALUE_PREFIX):
+            return bytes(current.removeprefix(VALUE_PREFIX))
         value = await load()
-        # None: the lease was set, or Redis failed, which opens the circuit.
-        holds_lease = stored is None and not self._circuit_is_open()
+        # None is also the reply after a failure, which opens the circuit.
+        holds_lease = current is None and not self._circuit_is_open()
         if holds_lease:
             await self._execute(
                 self._redis.eval(
@@ -92,7 +94,7 @@ class Cache:
 
 @asynccontextmanager
 async def open_cache(settings: Settings) -> AsyncIterator[Cache]:
-    """A cache that connects at first use. Without REDIS_URL it is disabled: every read loads."""
+    """A cache that connects at first use. Without REDIS_URL, reads always call `load`."""
     url = settings.redis_url.get_secret_value()
     if not url:
         yield Cache(None, settings.cache_ttl)

@@ -16,7 +16,10 @@ logger = logging.getLogger(__name__)
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 UNSUPPORTED_OPTIONS = {"channel_binding", "connect_timeout", "gssencmode", "pgbouncer"}
-"""Options in the URLs of providers that asyncpg does not know. The server would refuse them."""
+"""Options that some providers put into the URL.
+
+asyncpg would send them to the server, which refuses them.
+"""
 
 UNAVAILABLE_ERRORS = (
     OSError,  # includes TimeoutError
@@ -97,4 +100,4 @@ async def open_database(settings: Settings, pool_size: int) -> AsyncIterator[Dat
 
 
 async def _skip_reset(_: object) -> None:
-    """Replaces asyncpg's RESET ALL, a round trip per request: no code here changes a session."""
+    """Replaces asyncpg's RESET ALL, a round trip per request. No code here changes a session."""

@@ -1,4 +1,4 @@
-"""Errors become problem details here, and only here (RFC 9457)."""
+"""Problem details (RFC 9457): the model, the response, and the handlers of exceptions."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -13,11 +13,11 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
-ROUTED_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+ALLOW_CANDIDATES = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 REASON_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
 """The names of RFC 9110. Python 3.11 and 3.12 have the older ones."""
 
-IF_MATCH_LOCATION = ("header", "If-Match")
+IF_MATCH_LOC = ("header", "If-Match")
 """The location (`loc`) of FastAPI's error for a missing If-Match."""
 
 
@@ -95,7 +95,7 @@ def add_exception_handlers(app: FastAPI) -> None:
 def _allowed_methods(request: Request) -> list[str]:
     """All methods that the path supports (RFC 9110, section 15.5.6)."""
     methods = []
-    for method in ROUTED_METHODS:
+    for method in ALLOW_CANDIDATES:
         scope = {**request.scope, "method": method}
         if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
             methods.append(method)
@@ -103,27 +103,28 @@ def _allowed_methods(request: Request) -> list[str]:
 
 
 def _invalid_request_response(scope: Scope, error: RequestValidationError) -> Response:
-    details = error.errors()
-    first = details[0]
+    errors = error.errors()
+    first = errors[0]
     if first["type"] == "json_invalid":
-        return problem_response(scope, 400, f"The body is not JSON: {first['ctx']['error']}.")
-    if any(each["type"] == "missing" and each["loc"] == IF_MATCH_LOCATION for each in details):
+        reason = first["ctx"]["error"]
+        return problem_response(scope, 400, f"The body is not JSON: {reason}.")
+    if any(each["type"] == "missing" and each["loc"] == IF_MATCH_LOC for each in errors):
         return problem_response(scope, 428, "Send If-Match with the ETag of the version you read.")
     if isinstance(error.body, bytes):
         # FastAPI parses JSON only: a body of another media type is still bytes here.
         return problem_response(scope, 415, "Send the body as Content-Type: application/json.")
-    errors = [_invalid_field(each) for each in details]
-    noun = "field" if len(errors) == 1 else "fields"
-    detail = f"The request has {len(errors)} invalid {noun}."
-    return problem_response(scope, 422, detail, errors=errors)
+    fields = [_invalid_field(each) for each in errors]
+    noun = "field" if len(fields) == 1 else "fields"
+    detail = f"The request has {len(fields)} invalid {noun}."
+    return problem_response(scope, 422, detail, errors=fields)
 
 
-def _invalid_field(details: Mapping[str, Any]) -> InvalidField:
-    location, *path = details["loc"]
+def _invalid_field(error: Mapping[str, Any]) -> InvalidField:
+    location, *path = error["loc"]
     return InvalidField(
         location=location,
         field=_without_surrogates(".".join(str(name) for name in path)),
-        detail=_without_surrogates(details["msg"].removeprefix("Value error, ")),
+        detail=_without_surrogates(error["msg"].removeprefix("Value error, ")),
     )
 
 
@@ -135,9 +136,9 @@ def _without_surrogates(text: str) -> str:
 class ContentTooLargeMiddleware:
     """Replaces the text/plain 413 of Starlette with problem details.
 
-    If the Content-Length is larger than `max_body_size`, Starlette sends its own 413, even in place
-    of the response of an exception handler. If only the received body is larger, FastAPI raises an
-    `HTTPException`, whose response needs no replacement.
+    If Content-Length exceeds `max_body_size`, Starlette sends its own 413 and discards the response
+    of the exception handler. A body without Content-Length is counted as it arrives: FastAPI then
+    raises an `HTTPException`, and the response of its handler needs no replacement.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -149,7 +150,7 @@ class ContentTooLargeMiddleware:
             return
         is_replaced = False
 
-        async def send_problem(message: Message) -> None:
+        async def send_or_replace(message: Message) -> None:
             nonlocal is_replaced
             if is_replaced:
                 return
@@ -160,7 +161,7 @@ class ContentTooLargeMiddleware:
             else:
                 await send(message)
 
-        await self._app(scope, receive, send_problem)
+        await self._app(scope, receive, send_or_replace)
 
 
 def _declares_length(scope: Scope) -> bool:

@@ -15,7 +15,7 @@ from .readiness import ReadinessReport
 
 
 class Health(BaseModel):
-    """The process answers."""
+    """The process responds."""
 
     status: Literal["ok"] = "ok"
 
@@ -30,7 +30,7 @@ class Version(BaseModel):
 
 
 async def get_health() -> Health:
-    """Liveness: the process answers. It depends on nothing else."""
+    """Liveness: the process responds. It depends on nothing else."""
     return Health()
 
 

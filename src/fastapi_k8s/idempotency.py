@@ -23,7 +23,7 @@ IdempotencyKey = Annotated[
     ),
 ]
 
-# Not a lock that waits: each concurrent duplicate would occupy a connection.
+# Not pg_advisory_xact_lock(), which waits: each concurrent duplicate would occupy a connection.
 TRY_LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))"
 FIND_RESPONSE = """
 SELECT fingerprint, status, headers, body
@@ -55,7 +55,10 @@ WHERE key IN (
 
 @dataclass(frozen=True)
 class IdempotentRequest:
-    """A request with an optional Idempotency-Key. Its fingerprint distinguishes it from others."""
+    """What `run_idempotently` needs: the key, if any, and the database and the TTL of its response.
+
+    `fingerprint` tells whether a retry is the same request.
+    """
 
     database: Database
     ttl: timedelta
@@ -66,7 +69,7 @@ class IdempotentRequest:
 async def get_idempotent_request(
     request: Request, database: DatabaseDep, settings: SettingsDep, key: IdempotencyKey = None
 ) -> IdempotentRequest:
-    """The Idempotency-Key of the request, and what is needed to honour it."""
+    """The `IdempotentRequest` of this request."""
     fingerprint = b"" if key is None else await _fingerprint(request)
     ttl = timedelta(seconds=settings.idempotency_ttl)
     return IdempotentRequest(database, ttl, key, fingerprint)
@@ -81,27 +84,27 @@ IdempotentRequestDep = Annotated[IdempotentRequest, Depends(get_idempotent_reque
 
 
 async def run_idempotently(
-    idempotent: IdempotentRequest, create: Callable[[Connection], Awaitable[Response]]
+    idempotent_request: IdempotentRequest, create: Callable[[Connection], Awaitable[Response]]
 ) -> Response:
     """Run `create` in a transaction, or return the response that it gave to the same key before.
 
     Raises ProblemError: 409 if a request with the key is in progress, 422 if the key was used for
     another request.
     """
-    async with idempotent.database.transaction() as connection:
-        if idempotent.key is None:
+    async with idempotent_request.database.transaction() as connection:
+        if idempotent_request.key is None:
             return await create(connection)
-        if not await connection.fetchval(TRY_LOCK, idempotent.key):
+        if not await connection.fetchval(TRY_LOCK, idempotent_request.key):
             raise ProblemError(
                 409,
                 "A request with this Idempotency-Key is still in progress.",
                 {"Retry-After": "1"},
             )
-        stored = await connection.fetchrow(FIND_RESPONSE, idempotent.key)
+        stored = await connection.fetchrow(FIND_RESPONSE, idempotent_request.key)
         if stored is not None:
-            return _stored_response(stored, idempotent.fingerprint)
+            return _stored_response(stored, idempotent_request.fingerprint)
         response = await create(connection)
-        await _store_response(connection, idempotent, response)
+        await _store_response(connection, idempotent_request, response)
         return response
 
 
@@ -116,15 +119,15 @@ def _stored_response(stored: asyncpg.Record, fingerprint: bytes) -> Response:
 
 
 async def _store_response(
-    connection: Connection, idempotent: IdempotentRequest, response: Response
+    connection: Connection, idempotent_request: IdempotentRequest, response: Response
 ) -> None:
     await connection.execute(
         STORE_RESPONSE,
-        idempotent.key,
-        idempotent.fingerprint,
+        idempotent_request.key,
+        idempotent_request.fingerprint,
         response.status_code,
         json.dumps(dict(response.headers)),
         bytes(response.body),
-        idempotent.ttl,
+        idempotent_request.ttl,
     )
     await connection.execute(DELETE_EXPIRED)

@@ -19,7 +19,7 @@ from .items import routes as items  # example
 from .migrations import newest_revision
 from .observability import metrics
 from .observability.middleware import ObservabilityMiddleware
-from .openapi import OTHER_ERRORS, complete_openapi
+from .openapi import DEFAULT_ERROR_RESPONSE, complete_openapi
 from .readiness import Readiness, ReadinessReport
 from .settings import Settings, load_settings
 
@@ -44,7 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
         title=NAME,
         version=settings.app_version or version(NAME),
         lifespan=lifespan,
-        responses=OTHER_ERRORS,
+        responses=DEFAULT_ERROR_RESPONSE,
         generate_unique_id_function=operation_id,
         redirect_slashes=False,
         redoc_url=None,
@@ -59,8 +59,8 @@ def create_app(settings: Settings) -> FastAPI:
 def add_routes(app: FastAPI, settings: Settings) -> None:
     """Add the path operations, in the order in which FastAPI tries them.
 
-    The first four are not in a router and have no body limit, since they read no body. Together
-    that saves 12 to 15 µs a request (docs/decisions/0016-routes-and-body-limit.md).
+    The first four are added to the application directly, and before the body limit is set: they
+    read no body. Both save 12 to 15 µs a request (docs/decisions/0016-routes-and-body-limit.md).
     """
     app.add_api_route("/health", health.get_health, tags=["health"])
     app.add_api_route(
@@ -76,6 +76,7 @@ def add_routes(app: FastAPI, settings: Settings) -> None:
         response_class=PlainTextResponse,
         tags=["metrics"],
     )
+    # It applies to the routes that are added after it.
     # Not `FastAPI(max_body_size=...)`: that limit is enforced outside all middleware, so a 413
     # would have no request id, log line or problem details.
     app.router.max_body_size = settings.max_body_size
@@ -97,12 +98,12 @@ def add_middleware(app: FastAPI, settings: Settings) -> None:
 
 
 def operation_id(route: APIRoute) -> str:
-    """The OpenAPI operation id: the name of the function, which generated clients use too."""
+    """The OpenAPI operation id: the name of the function, used by generated clients."""
     return route.name
 
 
 def create_app_from_environment() -> FastAPI:
-    """The application as servers start it. Exits with code 2 if a setting is invalid."""
+    """The entry point for Gunicorn and Uvicorn. Exits with code 2 if a setting is invalid."""
     settings = load_settings()
     logging.getLogger().setLevel(settings.log_level)
     return create_app(settings)

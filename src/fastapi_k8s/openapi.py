@@ -13,14 +13,17 @@ SCHEMA_REFERENCE = "#/components/schemas/{model}"
 PROBLEM_CONTENT = {
     PROBLEM_MEDIA_TYPE: {"schema": {"$ref": SCHEMA_REFERENCE.format(model=Problem.__name__)}}
 }
-OTHER_ERRORS: Responses = {
+DEFAULT_ERROR_RESPONSE: Responses = {
     "default": {"description": "Any other error", "content": PROBLEM_CONTENT}
 }
 RETRYABLE_STATUSES = {409, 503}
-"""Sent with Retry-After: a duplicate is in progress, or the database is unavailable."""
+"""Sent with Retry-After. 409: a duplicate is in progress. 503: the database is unavailable."""
 
-RETRY_AFTER = {"description": "Seconds to wait before a retry.", "schema": {"type": "integer"}}
-REQUEST_ID = {
+RETRY_AFTER_HEADER = {
+    "description": "Seconds to wait before a retry.",
+    "schema": {"type": "integer"},
+}
+REQUEST_ID_HEADER = {
     "description": "The id of the request, as in its log lines.",
     "schema": {"type": "string"},
 }
@@ -32,7 +35,7 @@ def problem_responses(*statuses: int) -> Responses:
     for status in statuses:
         responses[status] = {"description": reason_phrase(status), "content": PROBLEM_CONTENT}
         if status in RETRYABLE_STATUSES:
-            responses[status]["headers"] = {"Retry-After": RETRY_AFTER}
+            responses[status]["headers"] = {"Retry-After": RETRY_AFTER_HEADER}
     return responses
 
 
@@ -44,7 +47,7 @@ def complete_openapi(app: FastAPI) -> None:
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
-        # FastAPI returns the same object until a route is added. The additions can be repeated.
+        # FastAPI caches the document, so the additions may run again, which changes nothing.
         document = generate()
         _add_problem_schema(document)
         _add_request_id_header(document)
@@ -61,7 +64,7 @@ def _add_problem_schema(document: dict[str, Any]) -> None:
 
 
 def _add_request_id_header(document: dict[str, Any]) -> None:
-    document["components"]["headers"] = {"X-Request-ID": REQUEST_ID}
+    document["components"]["headers"] = {"X-Request-ID": REQUEST_ID_HEADER}
     for operations in document["paths"].values():
         for operation in operations.values():
             for response in operation["responses"].values():

@@ -19,7 +19,10 @@ REPORT_SECONDS = 1.0
 
 
 class ReadinessReport(BaseModel):
-    """The result of the checks. Only `database` decides: without a cache the service is slower."""
+    """The result of the checks. Only `database` decides: the service works without a cache.
+
+    `checks` is empty while the process drains.
+    """
 
     status: Literal["ready", "unready", "draining"] = Field(examples=["ready"])
     checks: dict[str, str] = Field(examples=[{"database": "ok", "cache": "ok"}])
@@ -62,7 +65,8 @@ class Readiness:
             async with self.database.connection() as connection:
                 revision = await connection.fetchval("SELECT version_num FROM alembic_version")
         except DatabaseUnavailableError:
-            return "unreachable"  # or without a schema: a missing table counts as unavailable
+            # Also if there is no schema yet: a missing table counts as unavailable.
+            return "unreachable"
         # Revisions are digits of equal length, so they compare as text. A newer schema must stay
         # compatible with this release.
         is_current = revision is not None and revision >= self.needed_revision

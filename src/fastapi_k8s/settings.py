@@ -68,7 +68,8 @@ class Settings(BaseSettings):
             return value
         url = _parse_url(text, REDIS_SCHEMES)
         try:
-            # redis-py reads the options of the URL only when it opens the first connection.
+            # redis-py checks the options only when it creates a connection object. This creates
+            # one, and does not connect.
             ConnectionPool.from_url(text).make_connection()  # type: ignore[no-untyped-call]
         except (ValueError, TypeError):
             raise ValueError(_url_hint(REDIS_SCHEMES)) from None
@@ -117,7 +118,7 @@ def _describe_error(details: Any) -> str:
 
 
 def _parse_url(text: str, schemes: tuple[str, ...]) -> SplitResult:
-    """Split a URL. Raises ValueError, which never contains the URL, unless it has such a scheme."""
+    """Split a URL. Raises ValueError, without the URL in it, for another scheme or a bad port."""
     try:
         url = urlsplit(text)
         is_valid = url.scheme in schemes and url.port != 0
@@ -136,6 +137,7 @@ def _check_password(url: SplitResult, info: ValidationInfo) -> None:
     """In production, raise ValueError for an empty or a well-known password."""
     if info.data.get("environment") != "production":
         return
+    # None passes: other ways to authenticate need no password in the URL.
     if url.password in DEVELOPMENT_PASSWORDS:
         raise ValueError("has an empty password, or a password for development, in production")
 

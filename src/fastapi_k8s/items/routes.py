@@ -27,10 +27,10 @@ router = APIRouter(prefix="/items", tags=["items"], responses=problem_responses(
 
 
 async def get_item_store(request: Request) -> ItemStore:
-    """The items.
+    """The store of the items.
 
-    It calls the two functions instead of declaring `DatabaseDep` and `CacheDep`, because each
-    further dependency costs a read 7 µs (docs/decisions/0014-async-dependencies.md).
+    Calls `get_database` and `get_cache` itself instead of declaring them, because two more
+    dependencies would add 7 µs to a read (docs/decisions/0014-async-dependencies.md).
     """
     return ItemStore(await get_database(request), await get_cache(request))
 
@@ -38,7 +38,7 @@ async def get_item_store(request: Request) -> ItemStore:
 ItemStoreDep = Annotated[ItemStore, Depends(get_item_store)]
 
 
-# In the order of their traffic: FastAPI tries the routes one after the other.
+# Most frequent first: FastAPI tries the routes in this order.
 
 
 @router.get(
@@ -55,14 +55,14 @@ async def read_item(item_id: UUID, items: ItemStoreDep, request: Request) -> Res
 
 @router.get("")
 async def list_items(query: Annotated[ItemPageQuery, Query()], items: ItemStoreDep) -> ItemPage:
-    """List items, newest first. Items that are created meanwhile do not shift later pages."""
+    """List items, newest first. Items created between two requests do not shift later pages."""
     after = UUID(bytes=query.cursor) if query.cursor else None
     # One more than the page has, to see whether another page follows.
     rows = await items.list(after, query.limit + 1)
     page = rows[: query.limit]
     has_next = len(rows) > query.limit
     next_cursor = page[-1].id.bytes if has_next else None
-    # Without validation, which would decode next_cursor.
+    # Not validated: Base64UrlBytes would decode next_cursor, which is not encoded yet.
     return ItemPage.model_construct(items=page, next_cursor=next_cursor)
 
 

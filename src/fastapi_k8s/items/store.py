@@ -20,8 +20,8 @@ FIND = f"SELECT {COLUMNS} FROM items WHERE id = $1"
 FIND_FOR_UPDATE = f"{FIND} FOR UPDATE"
 # UUIDv7 ids grow with time, so the primary key gives the order and the position of a cursor.
 LIST = f"SELECT {COLUMNS} FROM items WHERE id < $1 ORDER BY id DESC LIMIT $2"
-# clock_timestamp(), not now(), which is the start of the transaction: a writer that waited for the
-# row may have started first, and updated_at would go backwards.
+# now() is the start of the transaction. A writer that waited for the row may have started before
+# the writer that it waited for, so now() could move updated_at backwards.
 UPDATE = f"""
 UPDATE items SET name = $2, description = $3, updated_at = clock_timestamp()
 WHERE id = $1
@@ -38,7 +38,11 @@ async def insert_item(connection: Connection, content: ItemContent) -> Item:
 
 @dataclass(frozen=True)
 class ItemStore:
-    """Reads and writes items. Raises ProblemError (404) for an id that does not exist."""
+    """Reads, replaces and deletes items.
+
+    All methods but `list` raise ProblemError (404) if the item does not exist. `insert_item` is a
+    function, because it runs in the transaction of `run_idempotently` and needs no cache.
+    """
 
     database: Database
     cache: Cache
@@ -64,7 +68,7 @@ class ItemStore:
 
         Raises ProblemError (412) unless `if_match` lists its current entity tag.
         """
-        async with self._lock_for_write(item_id, if_match) as connection:
+        async with self._write_transaction(item_id, if_match) as connection:
             row = await connection.fetchrow(UPDATE, item_id, content.name, content.description)
         return _to_item(row).json_bytes()
 
@@ -73,14 +77,14 @@ class ItemStore:
 
         Raises ProblemError (412) if `if_match` is given and does not list its entity tag.
         """
-        async with self._lock_for_write(item_id, if_match) as connection:
+        async with self._write_transaction(item_id, if_match) as connection:
             await connection.execute(DELETE, item_id)
 
     @asynccontextmanager
-    async def _lock_for_write(
+    async def _write_transaction(
         self, item_id: UUID, if_match: str | None
     ) -> AsyncIterator[Connection]:
-        """A transaction that has locked the row of an item. At its end the cached value is removed.
+        """A transaction that has locked the row of an item. After it the cached value is removed.
 
         Raises ProblemError: 404 if the item does not exist, 412 if `if_match` is given and does
         not list its entity tag.
@@ -92,7 +96,7 @@ class ItemStore:
                     raise ProblemError(412, "The item has been modified.")
                 yield connection
         finally:
-            # Also after an error: it does not show whether PostgreSQL has committed.
+            # Also after an error, because PostgreSQL may have committed nevertheless.
             await self.cache.invalidate(_cache_key(item_id))
 
 

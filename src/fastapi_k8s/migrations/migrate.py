@@ -9,7 +9,8 @@ import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -23,7 +24,7 @@ DriverConnection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 CONNECT_TIMEOUT = 10
 """Seconds for one attempt to connect."""
 
-WRONG_URL_ERRORS = (
+PERMANENT_ERRORS = (
     asyncpg.InvalidPasswordError,
     asyncpg.UndefinedObjectError,
     asyncpg.InterfaceError,
@@ -37,14 +38,15 @@ LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('migrations', 0))"
 async def migrate(settings: Settings, wait_seconds: float) -> None:
     """Upgrade the schema in one transaction.
 
-    Waits at most `wait_seconds` for PostgreSQL, then raises the error of the last attempt.
+    Starts no attempt to connect later than after `wait_seconds`, then raises the last error. The
+    wait for the lock has no limit.
     """
     connection = await _connect(asyncpg_dsn(settings), monotonic() + wait_seconds)
 
     async def use_connection() -> DriverConnection:
         return connection
 
-    # SQLAlchemy gets an open connection, because it would wrap the errors of asyncpg.
+    # Connected above and not by SQLAlchemy, which would wrap the errors of asyncpg.
     engine = create_async_engine(
         "postgresql+asyncpg://", async_creator=use_connection, poolclass=NullPool
     )
@@ -58,7 +60,7 @@ async def _connect(dsn: str, deadline: float) -> DriverConnection:
     while True:
         try:
             return await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT)
-        except WRONG_URL_ERRORS:
+        except PERMANENT_ERRORS:
             raise
         except UNAVAILABLE_ERRORS as error:
             if monotonic() >= deadline:
@@ -67,7 +69,7 @@ async def _connect(dsn: str, deadline: float) -> DriverConnection:
         await asyncio.sleep(1)
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: SqlConnection) -> None:
     # Read under the lock: the process that held it before has probably upgraded the schema.
     current = MigrationContext.configure(connection).get_current_revision() or "0000"
     needed = newest_revision()

@@ -77,7 +77,8 @@ def _exception(record: logging.LogRecord) -> BaseException | None:
 def logging_config() -> dict[str, Any]:
     """The configuration for `logging.config.dictConfig`, Uvicorn and Gunicorn."""
     formatter = ConsoleFormatter if sys.stdout.isatty() else JsonFormatter
-    # UvicornWorker gives Gunicorn's handlers to Uvicorn's logger, and turns its propagation off.
+    # UvicornWorker copies the handlers of gunicorn.error to uvicorn.error and turns the propagation
+    # of uvicorn.error off. So gunicorn.error needs a handler: that of the root is not copied.
     server_logger = {"handlers": ["stdout"], "propagate": False}
     return {
         "version": 1,

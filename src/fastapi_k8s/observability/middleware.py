@@ -5,6 +5,7 @@ import re
 from secrets import token_hex
 from time import perf_counter
 
+from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import problem_response
@@ -13,9 +14,11 @@ from .logs import request_context
 
 logger = logging.getLogger(__name__)
 
-REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
-TRACEPARENT = re.compile(rb"(?!ff)[\da-f]{2}-(?!0{32})[\da-f]{32}-(?!0{16})[\da-f]{16}-[\da-f]{2}")
-RESPONSE_HEADERS = {"request_id": b"x-request-id", "traceparent": b"traceparent"}
+REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
+TRACEPARENT_PATTERN = re.compile(
+    rb"(?!ff)[\da-f]{2}-(?!0{32})[\da-f]{32}-(?!0{16})[\da-f]{16}-[\da-f]{2}"
+)
+ID_HEADERS = {"request_id": b"x-request-id", "traceparent": b"traceparent"}
 UNMATCHED_ROUTE = "none"
 UNLOGGED_ROUTES = {"/health", "/ready", "/metrics"}
 """Requested every few seconds: their lines would drown all others."""
@@ -34,8 +37,8 @@ class ObservabilityMiddleware:
         started_at = perf_counter()
         ids = _request_ids(scope)
         scope["request_id"] = ids["request_id"]
-        id_headers = [(RESPONSE_HEADERS[name], value.encode()) for name, value in ids.items()]
-        status = 0
+        id_headers = [(ID_HEADERS[name], value.encode()) for name, value in ids.items()]
+        status = 0  # until the response begins
 
         async def send_with_ids(message: Message) -> None:
             nonlocal status
@@ -68,18 +71,19 @@ def _request_ids(scope: Scope) -> dict[str, str]:
     request_id = headers.get(b"x-request-id", b"")
     traceparent = headers.get(b"traceparent", b"")
     ids = {"request_id": token_hex(16)}
-    if REQUEST_ID.fullmatch(request_id):
+    if REQUEST_ID_PATTERN.fullmatch(request_id):
         ids["request_id"] = request_id.decode()
-    if TRACEPARENT.fullmatch(traceparent):
+    if TRACEPARENT_PATTERN.fullmatch(traceparent):
         ids["traceparent"] = traceparent.decode()
     return ids
 
 
 def _record_request(scope: Scope, status: int, seconds: float) -> None:
-    """Observe the duration, and write the access log line unless UNLOGGED_ROUTES has it."""
-    route = getattr(scope.get("route"), "path", UNMATCHED_ROUTE)
-    metrics.request_duration(scope["method"], route, status).observe(seconds)
-    if route in UNLOGGED_ROUTES:
+    """Observe the duration. Write the access log line, except for UNLOGGED_ROUTES."""
+    route = scope.get("route")
+    path = route.path if isinstance(route, APIRoute) else UNMATCHED_ROUTE
+    metrics.request_duration(scope["method"], path, status).observe(seconds)
+    if path in UNLOGGED_ROUTES:
         return
     client = scope["client"]
     fields = {

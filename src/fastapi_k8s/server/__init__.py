@@ -40,7 +40,8 @@ def when_ready(arbiter: Arbiter) -> None:
     DrainingWorker.CONFIG_KWARGS["root_path"] = load_settings().root_path
     metrics_dir = mkdtemp(prefix=f"metrics-{arbiter.pid}-", dir=worker_tmp_dir)
     os.environ[MULTIPROC_DIR_VARIABLE] = metrics_dir
-    # Garbage collection in a worker would write to the pages that all share, and so copy them.
+    # Garbage collection in a worker would write to memory pages that it shares with the master,
+    # and so copy them.
     gc.freeze()
 
 

@@ -30,14 +30,14 @@ GRACEFUL_SHUTDOWN_SECONDS = 25
 class DrainingServer(uvicorn.Server):
     """Continues to serve for DRAIN_SECONDS after SIGTERM.
 
-    Meanwhile /ready fails, /health succeeds, and keep-alive connections are closed.
+    Meanwhile /ready fails, /health succeeds, and every response closes its connection.
     """
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """SIGTERM starts the drain. SIGINT and SIGQUIT stop the worker without a drain.
 
-        Sent again, SIGINT and SIGQUIT also skip the wait for requests in flight.
+        After the drain they also skip the wait for requests in flight.
         """
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._start_drain)
@@ -55,13 +55,13 @@ class DrainingServer(uvicorn.Server):
     def _start_drain(self) -> None:
         seconds = self._drain_seconds()
         if seconds > 0:
-            self._become_unready()
-            self._close_keepalive_connections()
-            seconds += LAST_REQUESTS_SECONDS
+            self._mark_draining()
+            self._add_connection_close()
+            seconds += LAST_REQUESTS_SECONDS  # requests that are on their way when the drain ends
         asyncio.get_running_loop().call_later(seconds, self._request_exit)
 
     def _lifespan_state(self) -> LifespanState | None:
-        """What main.py yields. None before that, and for any other application, as tests have."""
+        """What the lifespan in main.py yields. None before that, and for other applications."""
         if "settings" not in self.lifespan.state:
             return None
         return cast("LifespanState", self.lifespan.state)
@@ -70,16 +70,16 @@ class DrainingServer(uvicorn.Server):
         state = self._lifespan_state()
         return state["settings"].drain_seconds if state else 0
 
-    def _become_unready(self) -> None:
+    def _mark_draining(self) -> None:
         state = self._lifespan_state()
         if state:
             state["readiness"].draining = True
 
-    def _close_keepalive_connections(self) -> None:
+    def _add_connection_close(self) -> None:
         """Send `Connection: close` with every further response."""
-        # Uvicorn rebuilds default_headers from encoded_headers every second.
+        # The first list is permanent: Uvicorn rebuilds default_headers from it every second. The
+        # second one takes effect at once.
         self.config.encoded_headers.append(CONNECTION_CLOSE)
-        # Until then.
         self.server_state.default_headers.append(CONNECTION_CLOSE)
 
     def _request_exit(self) -> None:
