@@ -1,12 +1,36 @@
-"""Tests can replace a dependency with `app.dependency_overrides`, as FastAPI documents it.
+"""Dependencies give path operations what the lifespan yields, and tests can override them.
 
-See https://fastapi.tiangolo.com/advanced/testing-dependencies/.
+See https://fastapi.tiangolo.com/advanced/testing-dependencies/ for overrides.
 """
 
-from fastapi_k8s.dependencies import get_readiness, get_settings
+from fastapi_k8s.dependencies import (
+    CacheDep,
+    DatabaseDep,
+    ReadinessDep,
+    SettingsDep,
+    get_readiness,
+    get_settings,
+)
 from fastapi_k8s.main import create_app
 from fastapi_k8s.readiness import ReadinessReport
 from tests.conftest import MakeSettings, Serve
+
+
+async def test_a_path_operation_gets_what_the_lifespan_yields(
+    make_settings: MakeSettings, serve: Serve
+) -> None:
+    app = create_app(make_settings())
+
+    @app.get("/resources")
+    async def get_resources(
+        settings: SettingsDep, database: DatabaseDep, cache: CacheDep, readiness: ReadinessDep
+    ) -> list[str]:
+        resources = [settings, database, cache, readiness]
+        return [type(resource).__name__ for resource in resources]
+
+    async with serve(app) as client:
+        response = await client.get("/resources")
+    assert response.json() == ["Settings", "Database", "Cache", "Readiness"]
 
 
 async def test_settings_can_be_overridden(make_settings: MakeSettings, serve: Serve) -> None:

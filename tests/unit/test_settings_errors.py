@@ -40,6 +40,8 @@ def test_a_missing_setting_is_named(folder: Path, capsys: pytest.CaptureFixture[
         ("DATABASE_URL", f"{URL}?sslmode=hidden"),
         ("REDIS_URL", "http://:hidden@cache"),
         ("REDIS_URL", "redis://:hidden@cache:port"),
+        ("REDIS_URL", "redis://:hidden@cache?socket_timeout=hidden"),
+        ("REDIS_URL", "redis://:hidden@cache?unknown=hidden"),
         ("ENVIRONMENT", "hidden"),
         ("LOG_LEVEL", "hidden"),
         ("DATABASE_POOL_SIZE", "hidden"),
