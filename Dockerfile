@@ -17,7 +17,8 @@ WORKDIR /app
 
 
 FROM base AS dependencies
-# Without the first three, bytecode contains times and random orders, and two builds of one commit differ.
+# Without PYC_INVALIDATION_MODE, PYTHONHASHSEED and SOURCE_DATE_EPOCH, bytecode contains times and random orders,
+# and two builds of one commit differ.
 ENV PYC_INVALIDATION_MODE=UNCHECKED_HASH \
     PYTHONHASHSEED=0 \
     SOURCE_DATE_EPOCH=0 \

@@ -40,7 +40,7 @@ format: .venv ## Apply automatic fixes: formatting, import order, lint findings
 
 .PHONY: revision
 revision: .venv ## Create the next migration (MESSAGE="add orders")
-	$(if $(MESSAGE),,$(error Say what the migration does: make revision MESSAGE="add orders"))
+	$(if $(MESSAGE),,$(error Describe the migration: make revision MESSAGE="add orders"))
 	@$(RUN) python -m tools.dev.revision "$$MESSAGE"
 
 .PHONY: openapi
@@ -234,7 +234,7 @@ destroy: .venv ## Remove the namespace with all data, after confirmation
 # Only NAME= on the command line counts: some systems (WSL) export a variable NAME.
 .PHONY: rename
 rename: .venv ## Rename the project, everywhere (NAME=orders)
-	$(if $(filter command,$(origin NAME)),,$(error Say the new name: make rename NAME=orders))
+	$(if $(filter command,$(origin NAME)),,$(error Set the new name: make rename NAME=orders))
 	@$(RUN) python -m tools.template.rename "$$NAME"
 	@$(UV) sync --quiet && $(FORMAT_QUIETLY)
 

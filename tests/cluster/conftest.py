@@ -43,9 +43,8 @@ def wait_until_complete(deployment: EphemeralDeployment, timeout_seconds: float)
 
 def wait_for_requests(load: RunningLoad, number: int) -> None:
     """Wait until the load has sent this number of requests more."""
-    already_sent = load.read_statistics().sent
-    enough = already_sent + number
-    wait_until(lambda: load.read_statistics().sent > enough, 30, f"{number} more requests")
+    enough = load.read_statistics().request_count + number
+    wait_until(lambda: load.read_statistics().request_count > enough, 30, f"{number} more requests")
 
 
 def skip_unless_ci(reason: str) -> None:

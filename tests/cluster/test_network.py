@@ -58,7 +58,7 @@ def test_the_api_reaches_the_database_the_cache_and_dns_only(
     assert resolve(deployment.kubectl, pod, "kubernetes.default.svc") == "resolved"
 
 
-def test_a_pod_without_a_policy_of_its_own_reaches_nothing(
+def test_a_pod_without_its_own_policy_reaches_nothing(
     deployment: EphemeralDeployment,
 ) -> None:
     client = deployment.client_kubectl.get_existing("pod", "client")

@@ -36,7 +36,7 @@ def test_restarts_under_load_lose_none_of_100_000_requests(
             assert deployment.reported_commits() == {commit}
             statistics = load.read_statistics()
             assert statistics.failures == []
-            if restarts >= MIN_RESTARTS and statistics.sent >= MIN_REQUESTS:
+            if restarts >= MIN_RESTARTS and statistics.request_count >= MIN_REQUESTS:
                 break
     commits_in_responses = {json.loads(body)["commit"] for body in statistics.responses}
     assert commits_in_responses == set(image_ids)
@@ -70,11 +70,11 @@ def test_an_image_that_does_not_start_leaves_the_old_pods_in_service(
         deployment.build_image("broken")
     with deployment.load() as load:
         # Time for two crashes, on a busy machine too.
-        completed = deployment.try_make("restart", "TIMEOUT=60")
-        assert completed.returncode != 0
-        assert "The rollout did not complete within 60 s." in completed.stderr
-        assert "RuntimeError: broken on purpose" in completed.stderr
-        assert "Back-off restarting failed container" in completed.stderr
+        process = deployment.try_make("restart", "TIMEOUT=60")
+        assert process.returncode != 0
+        assert "The rollout did not complete within 60 s." in process.stderr
+        assert "RuntimeError: broken on purpose" in process.stderr
+        assert "Back-off restarting failed container" in process.stderr
         assert deployment.reported_commits() >= commits_before
         deployment.make("rollback")
         assert load.read_statistics().failures == []
@@ -128,10 +128,10 @@ def test_a_restart_with_an_image_that_no_node_has_fails_and_names_it(
         if runtime.startswith("docker://"):
             pytest.skip("the node uses the images of the Docker engine")
     deployment.build_image("absent")
-    completed = deployment.try_make("restart", "IMAGE_LOADER=true")
-    assert completed.returncode != 0
-    assert "ErrImageNeverPull" in completed.stderr
-    assert f"A node does not have the image {deployment.image_name}:" in completed.stderr
+    process = deployment.try_make("restart", "IMAGE_LOADER=true")
+    assert process.returncode != 0
+    assert "ErrImageNeverPull" in process.stderr
+    assert f"A node does not have the image {deployment.image_name}:" in process.stderr
     deployment.make("rollback")
 
 

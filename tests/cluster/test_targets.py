@@ -15,7 +15,7 @@ import yaml
 from fastapi_k8s import NAME
 from tools.cluster.ephemeral import EphemeralDeployment
 from tools.cluster.kubectl import Kubectl, KubernetesObject
-from tools.cluster.rollout import deployed_image, is_complete
+from tools.cluster.rollout import get_deployed_image, is_complete
 from tools.dev.servers import free_port, wait_until
 
 
@@ -49,9 +49,9 @@ def test_scale_sets_the_minimum_and_refuses_values_above_the_maximum(
     assert "The minimum is 3." in deployment.make("scale", "N=3")
     assert len(deployment.kubectl.list_pods()) >= 3
     for invalid in ("N=7", "N=0", "N=two", "N="):
-        completed = deployment.try_make("scale", invalid)
-        assert completed.returncode != 0
-        assert "N must be a number from 1 to 6" in completed.stderr
+        process = deployment.try_make("scale", invalid)
+        assert process.returncode != 0
+        assert "N must be a number from 1 to 6" in process.stderr
     deployment.make("scale", "N=2")
 
 
@@ -67,7 +67,7 @@ def test_status_shows_workloads_pods_and_images(deployment: EphemeralDeployment)
 def running_make(
     deployment: EphemeralDeployment, *arguments: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run a make target that does not end by itself, and stop it with Ctrl-C's signal."""
+    """Run a make target that runs until Ctrl-C, and stop it with Ctrl-C's signal."""
     variables = [
         f"CONTEXT={deployment.kubectl.context}",
         f"NAMESPACE={deployment.kubectl.namespace}",
@@ -117,7 +117,7 @@ def responds(url: str) -> bool:
         return False
 
 
-def test_k8s_shell_sees_the_processes_and_files_of_the_api(
+def test_k8s_shell_shows_the_processes_and_files_of_the_api(
     deployment: EphemeralDeployment,
 ) -> None:
     """Pod Security admits the ephemeral container, and the node has its image."""
@@ -145,7 +145,7 @@ def plain_deployment(deployment: EphemeralDeployment) -> Iterator[EphemeralDeplo
     kubectl = Kubectl(deployment.kubectl.context, namespace)
     manifest = (deployment.checkout / "k8s.yaml").read_text()
     # The file names one namespace and one image, which other deployments of this cluster may use.
-    image = deployed_image(deployment.kubectl)
+    image = get_deployed_image(deployment.kubectl)
     manifest = manifest.replace(f"namespace: {NAME}\n", f"namespace: {namespace}\n")
     manifest = manifest.replace(
         f"kind: Namespace\nmetadata:\n  name: {NAME}\n",
@@ -200,14 +200,14 @@ def test_undeploy_keeps_the_data_and_destroy_deletes_it(
     plain_deployment.make("deploy")
     assert "kept" in run_sql(kubectl, "\\dt")
 
-    completed = plain_deployment.try_make("destroy", stdin="yes\n")
-    assert completed.returncode != 0
-    assert "Nothing was deleted." in completed.stderr
+    process = plain_deployment.try_make("destroy", stdin="yes\n")
+    assert process.returncode != 0
+    assert "Nothing was deleted." in process.stderr
     assert "kept" in run_sql(kubectl, "\\dt")
 
     kubectl.run("delete", "secret", NAME)
-    completed = plain_deployment.try_make("deploy")
-    assert f"Secret {NAME} with its password does not" in completed.stderr
+    process = plain_deployment.try_make("deploy")
+    assert f"Secret {NAME} with its password does not" in process.stderr
     plain_deployment.make("destroy", stdin=f"{kubectl.namespace}\n")
     assert kubectl.get("namespace", kubectl.namespace) is None
 
@@ -229,9 +229,9 @@ def has_event(kubectl: Kubectl, text: str) -> bool:
 @pytest.mark.parametrize("target", ["deploy", "destroy"])
 def test_a_foreign_namespace_is_not_changed(deployment: EphemeralDeployment, target: str) -> None:
     foreign = replace(deployment, kubectl=deployment.client_kubectl)
-    completed = foreign.try_make(target, stdin=f"{foreign.kubectl.namespace}\n")
-    assert completed.returncode != 0
-    assert f"does not belong to {NAME}" in completed.stderr
+    process = foreign.try_make(target, stdin=f"{foreign.kubectl.namespace}\n")
+    assert process.returncode != 0
+    assert f"does not belong to {NAME}" in process.stderr
     assert foreign.kubectl.get("pod", "client")
 
 
@@ -243,7 +243,7 @@ def test_a_foreign_deployment_with_the_same_name_is_not_changed(
     if kubectl.get("deployment", "api") is None:
         kubectl.run("create", "deployment", "api", "--image=nothing", "--replicas=0")
     generation = kubectl.get_existing("deployment", "api")["metadata"]["generation"]
-    completed = replace(deployment, kubectl=kubectl).try_make(target, "N=1")
-    assert completed.returncode != 0
-    assert "Nothing is deployed" in completed.stderr
+    process = replace(deployment, kubectl=kubectl).try_make(target, "N=1")
+    assert process.returncode != 0
+    assert "Nothing is deployed" in process.stderr
     assert kubectl.get_existing("deployment", "api")["metadata"]["generation"] == generation

@@ -1,7 +1,7 @@
 """Fixtures for the production image in containers, with PostgreSQL and Redis containers.
 
-Each pytest process has its own session name. It names or labels every image, container and network
-that the process creates, so that they can be removed at the end.
+Each pytest process has its own session name. The session name is the name or a label of every
+image, container and network that the process creates, so that the process can remove them.
 """
 
 import fcntl

@@ -162,8 +162,8 @@ def test_after_make_up_the_stack_is_ready_migrated_and_published_only_on_loopbac
     development: Stack,
 ) -> None:
     assert development.client.get("/ready").json()["status"] == "ready"
-    created = development.client.post("/items", json={"name": "Lamp"})  # example
-    assert created.status_code == httpx.codes.CREATED  # example
+    create_response = development.client.post("/items", json={"name": "Lamp"})  # example
+    assert create_response.status_code == httpx.codes.CREATED  # example
     db_port = development.environment["DB_PORT"]
     assert development.compose("port", "db", "5432").strip() == f"127.0.0.1:{db_port}"
     assert development.compose("port", "api", "5678").startswith("127.0.0.1:")
@@ -197,8 +197,8 @@ def test_in_development_the_source_is_read_only_and_the_user_is_unprivileged(
         "import os, sys, fastapi_k8s as package; "
         "print(os.getuid(), os.access(package.__path__[0], os.W_OK), sys.prefix)"
     )
-    printed = development.compose("exec", "-T", "api", "python", "-c", program)
-    user_id, source_is_writable, environment = printed.split()
+    output = development.compose("exec", "-T", "api", "python", "-c", program)
+    user_id, source_is_writable, environment = output.split()
     assert user_id == "10001"
     assert source_is_writable == "False"
     assert environment == "/app/.venv"

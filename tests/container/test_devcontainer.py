@@ -45,8 +45,8 @@ def test_the_forwarded_port_is_the_port_of_the_api(workspace: Stack) -> None:
 def test_the_debugger_listens_where_the_editor_attaches(workspace: Stack) -> None:
     address = (ATTACH["connect"]["host"], ATTACH["connect"]["port"])
     program = f"import socket; print(socket.create_connection({address}, 10).recv(64).decode())"
-    printed = run_in_workspace(workspace, f'python -c "{program}"')
-    assert printed.startswith("Content-Length:")
+    output = run_in_workspace(workspace, f'python -c "{program}"')
+    assert output.startswith("Content-Length:")
 
 
 def test_an_edit_in_the_workspace_changes_the_responses(workspace: Stack) -> None:
@@ -65,6 +65,6 @@ def test_tests_run_in_the_workspace_without_changing_the_environment_of_the_host
     workspace: Stack, target: str, module: str
 ) -> None:
     """One module of each target. PostgreSQL, which the integration tests start, refuses root."""
-    printed = run_in_workspace(workspace, f"PYTEST_ADDOPTS='-k {module}' make {target}")
-    assert " passed" in printed
+    output = run_in_workspace(workspace, f"PYTEST_ADDOPTS='-k {module}' make {target}")
+    assert " passed" in output
     assert not (workspace.folder / ".venv").exists()

@@ -133,7 +133,7 @@ def test_every_file_belongs_to_root(archive: Path) -> None:
 
 
 def test_the_image_has_no_shell_no_tools_no_tests_and_no_source_tree(root: Path) -> None:
-    programs = {path.name for pattern in ("**/bin/*", "**/sbin/*") for path in root.glob(pattern)}
+    programs = {path.name for path in [*root.glob("**/bin/*"), *root.glob("**/sbin/*")]}
     shells = {"sh", "bash", "busybox"}
     build_tools = {"uv", "uvx", "pip", "pip3", "gcc", "cc", "ld", "strip", "git"}
     system_tools = {"curl", "wget", "apt", "apt-get", "dpkg", "tar"}
@@ -148,9 +148,11 @@ def test_the_image_has_no_shell_no_tools_no_tests_and_no_source_tree(root: Path)
 def test_the_standard_library_and_the_application_are_compiled(root: Path) -> None:
     for folder in (root / "usr/local/lib/python3.14", root / SITE_PACKAGES / "fastapi_k8s"):
         sources = {path.stem for path in folder.glob("*.py")}
-        compiled = {path.name.partition(".")[0] for path in folder.glob("__pycache__/*.pyc")}
+        compiled_modules = {
+            path.name.partition(".")[0] for path in folder.glob("__pycache__/*.pyc")
+        }
         assert sources
-        assert sources <= compiled
+        assert sources <= compiled_modules
 
 
 def test_the_records_of_the_python_packages_match_their_files(root: Path) -> None:
@@ -213,12 +215,12 @@ def hash_files(archive: Path) -> dict[PurePosixPath, str]:
 def test_a_build_after_an_edit_includes_it_and_reuses_the_dependencies(
     checkout: Path, tmp_path: Path, build_lock: BuildLock
 ) -> None:
-    edited = shutil.copytree(checkout, tmp_path / "edited")
-    with (edited / "src/fastapi_k8s/health.py").open("a") as file:
+    edited_checkout = shutil.copytree(checkout, tmp_path / "edited")
+    with (edited_checkout / "src/fastapi_k8s/health.py").open("a") as file:
         file.write(f"# {tmp_path}\n")
     tag = f"{SESSION_NAME}-edited"
     with build_lock():
-        log = run_build(edited, "--progress=plain", f"--tag={tag}").stderr
+        log = run_build(edited_checkout, "--progress=plain", f"--tag={tag}").stderr
 
     module = f"/{SITE_PACKAGES}/fastapi_k8s/health.py"
     print_source = f"print(open('{module}').read())"
@@ -255,10 +257,10 @@ def run_build(context: Path, *flags: str) -> subprocess.CompletedProcess[str]:
 def test_the_build_fails_because_of(
     checkout: Path, tmp_path: Path, file: str, line: str, message: str
 ) -> None:
-    broken = shutil.copytree(checkout, tmp_path / "broken")
-    with (broken / file).open("a") as opened:
-        opened.write(f"{line}\n")
-    process = run_build(broken)
+    broken_checkout = shutil.copytree(checkout, tmp_path / "broken")
+    with (broken_checkout / file).open("a") as source:
+        source.write(f"{line}\n")
+    process = run_build(broken_checkout)
     assert process.returncode != 0
     assert message in process.stderr
 
@@ -272,16 +274,16 @@ def test_the_build_context_excludes_secrets_history_and_tests(
         (context / name).write_text("secret")
     dockerfile = tmp_path / "Dockerfile"
     dockerfile.write_text("FROM scratch\nCOPY . /\n")
-    copied = tmp_path / "copied"
-    docker.build(context, file=dockerfile, output={"type": "local", "dest": str(copied)})
+    copied_folder = tmp_path / "copied"
+    docker.build(context, file=dockerfile, output={"type": "local", "dest": str(copied_folder)})
 
-    top_level = {path.name for path in copied.iterdir()}
+    top_level = {path.name for path in copied_folder.iterdir()}
     assert top_level == {"pyproject.toml", "uv.lock", "README.md", "LICENSE", "tools", "src"}
-    names = [str(path.relative_to(copied)) for path in copied.rglob("*")]
+    names = [str(path.relative_to(copied_folder)) for path in copied_folder.rglob("*")]
     assert [name for name in names if ".env" in name or "__pycache__" in name] == []
-    assert {path.name for path in (copied / "tools").iterdir()} == {"dev", "image"}
-    assert [path.name for path in (copied / "tools/dev").iterdir()] == ["reload.py"]
-    assert {path.suffix for path in (copied / "tools/image").iterdir()} == {".py"}
+    assert {path.name for path in (copied_folder / "tools").iterdir()} == {"dev", "image"}
+    assert [path.name for path in (copied_folder / "tools/dev").iterdir()] == ["reload.py"]
+    assert {path.suffix for path in (copied_folder / "tools/image").iterdir()} == {".py"}
 
 
 def test_the_development_stage_has_a_shell_a_debugger_and_the_same_user(
@@ -291,5 +293,5 @@ def test_the_development_stage_has_a_shell_a_debugger_and_the_same_user(
     docker.build(checkout, target="development", labels=LABELS, tags=tag, progress=False)
     with run_application(tag=tag) as application:
         script = "id -u && python -c 'import debugpy; print(debugpy.__version__)'"
-        printed = application.container.execute(["sh", "-c", script])
-        assert str(printed).startswith("10001\n1.")
+        output = application.container.execute(["sh", "-c", script])
+        assert str(output).startswith("10001\n1.")

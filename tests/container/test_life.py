@@ -149,10 +149,10 @@ def test_a_killed_worker_is_replaced(
     run_application: RunApplication, postgres: Container, redis: Container
 ) -> None:
     with run_application() as application:
-        [killed] = get_workers(application)
-        send_signal(application, signal.SIGKILL, killed)
+        [killed_pid] = get_workers(application)
+        send_signal(application, signal.SIGKILL, killed_pid)
         wait_until(lambda: returns_200(application.client, "/ready"), 30, "the new worker")
-        assert get_workers(application) != [killed]
+        assert get_workers(application) != [killed_pid]
         assert application.container.state.running
 
 

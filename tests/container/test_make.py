@@ -181,15 +181,15 @@ def test_docker_shell_shares_processes_network_and_files_with_the_application(
     application: Application,
 ) -> None:
     container = f"CONTAINER={application.container.id}"
-    printed = run_command(
+    output = run_command(
         ["make", "docker-shell", container, f"IMAGE_NAME={SESSION_NAME}"],
         cwd=PROJECT,
         env=get_docker_environment(),
         input=INSPECT_APPLICATION,
     )
-    assert "gunicorn -c python:fastapi_k8s.server" in printed
-    assert "healthcheck.py" in printed
-    assert printed.endswith("200\n")
+    assert "gunicorn -c python:fastapi_k8s.server" in output
+    assert "healthcheck.py" in output
+    assert output.endswith("200\n")
 
 
 @pytest.mark.usefixtures("docker")

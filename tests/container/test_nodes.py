@@ -56,13 +56,13 @@ def kubectl(monkeypatch: pytest.MonkeyPatch) -> Kubectl:
 def test_an_image_is_loaded_into_the_node_under_its_tag_and_a_known_digest(
     node: Container, kubectl: Kubectl, image: str
 ) -> None:
-    tagged = images.tag_by_content(image)
-    load_image(kubectl, tagged)
+    tag = images.tag_by_content(image)
+    load_image(kubectl, tag)
     table = str(node.execute(["ctr", "--namespace=k8s.io", "images", "list"]))
     [row] = [line for line in table.splitlines() if line.startswith("docker.io/library/")]
     name, _, digest, *_ = row.split()
-    assert name == f"docker.io/library/{tagged}"
-    assert digest in images.read_digests(tagged)
+    assert name == f"docker.io/library/{tag}"
+    assert digest in images.read_digests(tag)
 
 
 def test_loading_into_a_missing_node_is_an_error(

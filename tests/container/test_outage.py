@@ -33,14 +33,14 @@ def test_while_postgresql_is_down_responses_are_503_and_recovery_needs_no_restar
                 responses = [application.client.get(path) for path in paths]
                 return {response.status_code for response in responses} == {status}
 
-            created = application.client.post("/items", json={"name": "Lamp"})  # example
+            create_response = application.client.post("/items", json={"name": "Lamp"})  # example
             started_at = application.container.state.started_at
             postgres.stop(time=10)
             wait_until(lambda: all_return(503), 10, "status 503")
             assert returns_200(application.client, "/health")
             postgres.start()
             wait_until(lambda: all_return(200), 60, "status 200")
-            assert returns_200(application.client, created.headers["Location"])  # example
+            assert returns_200(application.client, create_response.headers["Location"])  # example
             assert application.container.state.started_at == started_at
 
 

@@ -152,7 +152,7 @@ def test_concurrent_migrations_through_pgbouncer_run_each_revision_once(
     docker: DockerClient, image: str, network: str, pgbouncer: PgBouncer
 ) -> None:
     def migrate_concurrently() -> str:
-        printed = docker.run(
+        output = docker.run(
             image,
             ["python", "-c", MIGRATE_CONCURRENTLY],
             remove=True,
@@ -161,7 +161,7 @@ def test_concurrent_migrations_through_pgbouncer_run_each_revision_once(
             networks=[network],
             **HARDENING_OPTIONS,
         )
-        return str(printed)
+        return str(output)
 
     # While it is paused, PgBouncer accepts clients only if it has connected to PostgreSQL before.
     pgbouncer.query("app", "SELECT")
@@ -221,26 +221,27 @@ def use_item(client: httpx.Client) -> None:  # example
     """Create, read, replace, list and delete an item."""
     content = {"name": "Lamp"}
     key = {"Idempotency-Key": uuid4().hex}
-    created = client.post("/items", json=content, headers=key)
-    assert created.status_code == httpx.codes.CREATED
-    repeated = client.post("/items", json=content, headers=key)
-    assert repeated.content == created.content
+    create_response = client.post("/items", json=content, headers=key)
+    assert create_response.status_code == httpx.codes.CREATED
+    retry_response = client.post("/items", json=content, headers=key)
+    assert retry_response.content == create_response.content
 
-    path = created.headers["Location"]
-    read = client.get(path)
-    assert read.status_code == httpx.codes.OK
-    assert read.content == created.content
+    path = create_response.headers["Location"]
+    read_response = client.get(path)
+    assert read_response.status_code == httpx.codes.OK
+    assert read_response.content == create_response.content
 
-    if_match = {"If-Match": read.headers["ETag"]}
-    replaced = client.put(path, json={"name": "Desk lamp"}, headers=if_match)
-    assert replaced.status_code == httpx.codes.OK
-    assert replaced.json()["name"] == "Desk lamp"
-    outdated = client.put(path, json=content, headers=if_match)  # a transaction that rolls back
-    assert outdated.status_code == httpx.codes.PRECONDITION_FAILED
+    if_match = {"If-Match": read_response.headers["ETag"]}
+    replace_response = client.put(path, json={"name": "Desk lamp"}, headers=if_match)
+    assert replace_response.status_code == httpx.codes.OK
+    assert replace_response.json()["name"] == "Desk lamp"
+    # The ETag is outdated now, so the transaction rolls back.
+    conflict_response = client.put(path, json=content, headers=if_match)
+    assert conflict_response.status_code == httpx.codes.PRECONDITION_FAILED
 
     page = client.get("/items", params={"limit": 100})
     assert page.status_code == httpx.codes.OK
-    assert replaced.json() in page.json()["items"]
+    assert replace_response.json() in page.json()["items"]
 
     assert client.delete(path).status_code == httpx.codes.NO_CONTENT
     assert client.get(path).status_code == httpx.codes.NOT_FOUND

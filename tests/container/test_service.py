@@ -14,13 +14,13 @@ def test_items_can_be_created_read_replaced_and_deleted(  # example
     application: Application,
 ) -> None:
     client = application.client
-    created = client.post("/items", json={"name": "Lamp"})
-    assert created.status_code == httpx.codes.CREATED
-    path = created.headers["Location"]
-    assert client.get(path).json() == created.json()
-    if_match = {"If-Match": created.headers["ETag"]}
-    replaced = client.put(path, json={"name": "Desk lamp"}, headers=if_match)
-    assert replaced.json()["name"] == "Desk lamp"
+    create_response = client.post("/items", json={"name": "Lamp"})
+    assert create_response.status_code == httpx.codes.CREATED
+    path = create_response.headers["Location"]
+    assert client.get(path).json() == create_response.json()
+    if_match = {"If-Match": create_response.headers["ETag"]}
+    replace_response = client.put(path, json={"name": "Desk lamp"}, headers=if_match)
+    assert replace_response.json()["name"] == "Desk lamp"
     newest_item = client.get("/items").json()["items"][0]
     assert path.endswith(newest_item["id"])
     assert client.delete(path).status_code == httpx.codes.NO_CONTENT

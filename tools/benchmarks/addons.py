@@ -51,13 +51,13 @@ async def log_request(
     request: Request, call_next: Callable[[Request], Awaitable[Response]]
 ) -> Response:
     """Write an access log line with the fields of the service's own."""
-    began = perf_counter()
+    start_time = perf_counter()
     response = await call_next(request)
     fields = {
         "method": request.method,
         "path": request.url.path,
         "status": response.status_code,
-        "duration_ms": round((perf_counter() - began) * 1000, 2),
+        "duration_ms": round((perf_counter() - start_time) * 1000, 2),
         "client": request.client.host if request.client else None,
     }
     logger.info("request", extra=fields)

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 
 def create_app(**options: Any) -> FastAPI:
-    """An application that answers GET /health as the service does. `options` are FastAPI's."""
+    """An application that responds to GET /health like the service. `options` are FastAPI's."""
     app = FastAPI(**options)
 
     @app.get("/health")

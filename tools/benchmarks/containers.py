@@ -15,11 +15,13 @@ from tools.dev.servers import free_port
 from .docker_cli import HARDENED, docker, wait_for_health
 
 SERVICE = ("gunicorn", "-c", "python:fastapi_k8s.server")
-"""The image's own command. An application named after it replaces the service."""
+"""The image's command. To serve another application, append its import path."""
 
 PLAIN_GUNICORN = (
-    *("gunicorn", "--worker-class", "uvicorn_worker.UvicornWorker"),
-    *("--worker-tmp-dir", "/dev/shm", "--no-control-socket"),
+    "gunicorn",
+    "--worker-class=uvicorn_worker.UvicornWorker",
+    "--worker-tmp-dir=/dev/shm",
+    "--no-control-socket",
 )
 """Gunicorn without an import of the service, and without --preload."""
 
@@ -57,7 +59,9 @@ class Image:
             f"--label={self.label}",
             f"--cpuset-cpus={self.core}",
             f"--user={os.getuid()}:{os.getgid()}",
-            *("--network=host", "--no-healthcheck", "--log-opt=max-size=20m"),
+            "--network=host",
+            "--no-healthcheck",
+            "--log-opt=max-size=20m",
             *HARDENED,
             *(f"--volume={source}:{target}:ro" for source, target in _mounts().items()),
             *(f"--env={name}={value}" for name, value in variables.items()),
@@ -65,7 +69,7 @@ class Image:
 
 
 class Container:
-    """Gunicorn in a container, ready when GET /health is answered with 200."""
+    """Gunicorn in a container, ready when GET /health returns 200."""
 
     def __init__(self, image: Image, command: tuple[str, ...], environment: dict[str, str]) -> None:
         self._image = image
@@ -81,12 +85,12 @@ class Container:
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        """Start the container and wait for it. Exits with its log if it does not answer."""
+        """Start the container and wait for it. Exits with its log if it does not respond."""
         self._port = free_port()
         bind = f"--bind=127.0.0.1:{self._port}"
         options = self._image.options(self._environment)
-        created = docker("create", *options, self._image.name, *self._command, bind)
-        self._id = created.stdout.strip()
+        output = docker("create", *options, self._image.name, *self._command, bind)
+        self._id = output.stdout.strip()
         docker("start", self._id)
         wait_for_health(self.url, self._id)
         self.start_seconds = time() - self._started_at()
@@ -125,7 +129,7 @@ class Container:
 
 
 @contextmanager
-def running(*containers: Container) -> Iterator[None]:
+def run_containers(*containers: Container) -> Iterator[None]:
     """Start containers, and remove them when the block ends."""
     try:
         for container in containers:

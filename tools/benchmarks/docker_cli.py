@@ -24,7 +24,7 @@ class Output(NamedTuple):
 def docker(*arguments: str) -> Output:
     """Run `docker` with `arguments`. Exits with the command's message if it fails.
 
-    The command gets a process group of its own: Ctrl-C would otherwise end a `docker create` or
+    The command runs in its own process group: Ctrl-C would otherwise end a `docker create` or
     `docker run` half-way, and the container would appear after `remove_containers` has run. Only a
     build is interrupted.
     """
@@ -43,7 +43,7 @@ def docker(*arguments: str) -> Output:
 
 
 def wait_for_health(url: str, container: str) -> None:
-    """Return when GET /health at `url` is answered with 200. Exits with the log if it never is."""
+    """Return when GET /health at `url` returns 200. Exits with the log if it never does."""
     deadline = monotonic() + START_TIMEOUT_SECONDS
     while not _is_healthy(url):
         if monotonic() > deadline:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .containers import SERVICE, Container, Image, running
+from .containers import SERVICE, Container, Image, run_containers
 from .measurement import Case, Comparison
 
 BARE = "tools.benchmarks.bare:create_app()"
@@ -23,7 +23,7 @@ def endpoint_cases(image: Image, database_url: str, service: Container) -> Itera
     """The cases, with their servers running. `service` has to run already."""
     bare = image.container(*SERVICE, BARE, DATABASE_URL=database_url)
     add_ons = image.container(*SERVICE, ADD_ONS, DATABASE_URL=database_url)
-    with running(bare, add_ons):
+    with run_containers(bare, add_ons):
         yield [
             Case(BARE_HEALTH, bare, "/health"),
             Case("add-ons: health", add_ons, "/health"),

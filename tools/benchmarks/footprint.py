@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from statistics import median
 
-from .containers import PLAIN_GUNICORN, SERVICE, Container, Image, running
+from .containers import PLAIN_GUNICORN, SERVICE, Container, Image, run_containers
 from .wrk import count_requests
 
 STARTS = 9
@@ -24,7 +24,7 @@ class Footprint:
     one_worker_mib: float
     preloaded_workers_mib: float
     separate_workers_mib: float
-    """Of as many workers, each with imports of its own."""
+    """Memory of `WORKERS` workers without preload, each of which imports the application."""
 
 
 def measure_footprint(image: Image, database_url: str) -> Footprint:
@@ -35,19 +35,19 @@ def measure_footprint(image: Image, database_url: str) -> Footprint:
     start_pairs = start_pairs[1:]  # the first start reads the image's files from the disk
 
     workers = {"DATABASE_URL": database_url, "WEB_CONCURRENCY": str(WORKERS)}
-    preloaded = image.container(*SERVICE, **workers)
-    separate = image.container(*PLAIN_GUNICORN, WITHOUT_PRELOAD, **workers)
+    preloaded_workers = image.container(*SERVICE, **workers)
+    separate_workers = image.container(*PLAIN_GUNICORN, WITHOUT_PRELOAD, **workers)
     return Footprint(
         start_seconds=median(start for start, _ in start_pairs),
         bare_start_seconds=median(start for _, start in start_pairs),
         one_worker_mib=_median_memory_mib(service),
-        preloaded_workers_mib=_median_memory_mib(preloaded),
-        separate_workers_mib=_median_memory_mib(separate),
+        preloaded_workers_mib=_median_memory_mib(preloaded_workers),
+        separate_workers_mib=_median_memory_mib(separate_workers),
     )
 
 
 def _start_seconds(container: Container) -> float:
-    with running(container):
+    with run_containers(container):
         return container.start_seconds
 
 
@@ -56,6 +56,6 @@ def _median_memory_mib(container: Container) -> float:
 
 
 def _memory_mib_after_load(container: Container) -> float:
-    with running(container):
+    with run_containers(container):
         count_requests(f"{container.url}/version", LOAD_SECONDS)
         return container.memory_mib()

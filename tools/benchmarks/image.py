@@ -112,9 +112,9 @@ def _rebuild_after_edit(number: int, context: Path) -> Build:
 
 def _build(tag: str, context: Path, *flags: str) -> Build:
     """Build `context`. `tag` has to be new: an image that loses its tag would not be removed."""
-    began = monotonic()
+    start_time = monotonic()
     output = docker("build", "--progress=plain", f"--tag={REPOSITORY}:{tag}", *flags, str(context))
-    seconds = monotonic() - began
+    seconds = monotonic() - start_time
     cached_step = r"(?ms)^(#\d+) \[dependencies [^\n]*uv sync.*^\1 CACHED$"
     return Build(seconds, dependencies_cached=bool(re.search(cached_step, output.stderr)))
 
@@ -139,11 +139,11 @@ def _start_seconds() -> float:
         *HARDENED,
     )
     container = docker("create", *options, f"{REPOSITORY}:production").stdout.strip()
-    began = monotonic()
+    start_time = monotonic()
     docker("start", container)
     address = docker("port", container, "8000").stdout.strip()
     wait_for_health(f"http://{address}", container)
-    seconds = monotonic() - began
+    seconds = monotonic() - start_time
     docker("rm", "--force", container)
     return seconds
 
@@ -151,8 +151,8 @@ def _start_seconds() -> float:
 def _row(description: str, value: float, target: float | None = None) -> str:
     if target is None:
         return f"| {description} | {value:.2f} | | |"
-    met = "yes" if value <= target else "no"
-    return f"| {description} | {value:.2f} | ≤ {target:g} | {met} |"
+    met_text = "yes" if value <= target else "no"
+    return f"| {description} | {value:.2f} | ≤ {target:g} | {met_text} |"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 from redis import Redis
 
-from .containers import SERVICE, Container, Image, running
+from .containers import SERVICE, Container, Image, run_containers
 from .measurement import Case, Comparison
 
 ITEMS = 100_000
@@ -36,11 +36,11 @@ ITEM_COMPARISONS = [
 
 @contextmanager
 def item_cases(
-    image: Image, database_url: str, cache_url: str, cached: Container, folder: Path
+    image: Image, database_url: str, cache_url: str, service_with_cache: Container, folder: Path
 ) -> Iterator[list[Case]]:
     """The cases, on a migrated database, with their servers running.
 
-    `cached` is the service with the cache at `cache_url`. It has to run already. `folder` is for
+    `service_with_cache` uses the cache at `cache_url` and has to run already. `folder` is for
     temporary files.
     """
     ids = asyncio.run(_insert_items(database_url))
@@ -48,22 +48,22 @@ def item_cases(
     ids_file.write_text("\n".join(ids))
     item = f"/items/{ids[0]}"
     bare = image.container(*SERVICE, BARE, DATABASE_URL=database_url)
-    uncached = image.container(*SERVICE, DATABASE_URL=database_url)
+    service_without_cache = image.container(*SERVICE, DATABASE_URL=database_url)
     misses = CacheMisses(
         "read, cache miss",
-        cached,
+        service_with_cache,
         script=READ_EACH_ONCE,
         script_arguments=(str(ids_file),),
         cache_url=cache_url,
     )
-    with running(bare, uncached):
+    with run_containers(bare, service_without_cache):
         yield [
             Case(BARE_READ, bare, item),
-            Case("read, cache off", uncached, item),
-            Case("read, cache hit", cached, item),
+            Case("read, cache off", service_without_cache, item),
+            Case("read, cache hit", service_with_cache, item),
             misses,
             Case(BARE_CREATE, bare, "/items", CREATE),
-            Case("create", uncached, "/items", CREATE),
+            Case("create", service_without_cache, "/items", CREATE),
         ]
 
 

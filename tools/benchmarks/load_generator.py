@@ -1,8 +1,8 @@
 """Steady load that counts every lost request: no client library's retry hides one.
 
 As a program (``load_generator.py URL CLIENTS PAUSE_SECONDS``) it needs only Python, so that it can
-run in a pod. It waits until the service has answered without a failure for one second. Then it
-prints its statistics as JSON for each line that it reads, until its standard input ends.
+run in a pod. It waits until no request has failed for one second. Then it prints its statistics as
+JSON for each line that it reads, until its standard input ends.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ TRIAL_SECONDS = 0.25
 class Failure:
     """A request without a 200: when it was sent, on which kind of connection, and what came back.
 
-    ``sent`` is a time of the monotonic clock in seconds. ``reason`` is the status line or the
-    exception.
+    ``sent_at_seconds`` is a time of the monotonic clock. ``reason`` is the status line or
+    the exception.
     """
 
-    sent: float
+    sent_at_seconds: float
     kept_alive: bool
     reason: str
 
@@ -37,7 +37,7 @@ class Load:
     """What has become of the requests so far."""
 
     url: str
-    sent: int = 0
+    request_count: int = 0
     failures: list[Failure] = field(default_factory=list)
     responses: dict[str, int] = field(default_factory=dict)
     """How often each body came with a 200."""
@@ -51,15 +51,16 @@ class Load:
 
 
 @asynccontextmanager
-async def steady_load(url: str, clients: int, pause: float) -> AsyncIterator[Load]:
+async def steady_load(url: str, clients: int, pause_seconds: float) -> AsyncIterator[Load]:
     """Send GET requests for `url` from `clients` clients while the block runs.
 
-    Each client pauses for `pause` seconds after a response. Half of the clients keep their
+    Each client pauses for `pause_seconds` after a response. Half of the clients keep their
     connections alive, half open a connection for each request.
     """
     load = Load(url)
     tasks = [
-        asyncio.create_task(_run_client(load, number % 2 == 0, pause)) for number in range(clients)
+        asyncio.create_task(_run_client(load, number % 2 == 0, pause_seconds))
+        for number in range(clients)
     ]
     try:
         yield load
@@ -78,7 +79,8 @@ class _Connection:
     @classmethod
     async def open(cls, url: str) -> "_Connection":
         parts = urlsplit(url)
-        return cls(*await asyncio.open_connection(parts.hostname, parts.port or 80))
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port or 80)
+        return cls(reader, writer)
 
     @property
     def closed_by_server(self) -> bool:
@@ -94,7 +96,7 @@ class _Connection:
         self._writer.close()
 
 
-async def _run_client(load: Load, kept_alive: bool, pause: float) -> None:
+async def _run_client(load: Load, kept_alive: bool, pause_seconds: float) -> None:
     request = _request(load.url, kept_alive)
     connection: _Connection | None = None
     while not load.stopped:
@@ -102,8 +104,8 @@ async def _run_client(load: Load, kept_alive: bool, pause: float) -> None:
             # It was closed while idle. No request was sent on it, so none is lost.
             connection.close()
             connection = None
-        sent = monotonic()
-        load.sent += 1
+        sent_at_seconds = monotonic()
+        load.request_count += 1
         must_close = True
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
@@ -114,14 +116,14 @@ async def _run_client(load: Load, kept_alive: bool, pause: float) -> None:
             if head.startswith(b"http/1.1 200"):
                 load.add_response(body.decode())
             else:
-                load.failures.append(Failure(sent, kept_alive, head[:40].decode()))
+                load.failures.append(Failure(sent_at_seconds, kept_alive, head[:40].decode()))
         except (OSError, EOFError, ValueError) as error:
-            load.failures.append(Failure(sent, kept_alive, repr(error)))
-        load.longest_seconds = max(load.longest_seconds, monotonic() - sent)
+            load.failures.append(Failure(sent_at_seconds, kept_alive, repr(error)))
+        load.longest_seconds = max(load.longest_seconds, monotonic() - sent_at_seconds)
         if connection and must_close:
             connection.close()
             connection = None
-        await asyncio.sleep(pause)
+        await asyncio.sleep(pause_seconds)
     if connection:
         connection.close()
 
@@ -139,22 +141,22 @@ def _content_length(head: bytes) -> int:
     return int(line.partition(b":")[2])
 
 
-async def _wait_until_steady(url: str, clients: int, pause: float) -> None:
+async def _wait_until_steady(url: str, clients: int, pause_seconds: float) -> None:
     """Return when no request has failed for one second."""
     seconds_without_failure = 0.0
     while seconds_without_failure < 1:
-        began = monotonic()
-        async with steady_load(url, clients, pause) as trial:
+        start_time = monotonic()
+        async with steady_load(url, clients, pause_seconds) as trial:
             await asyncio.sleep(TRIAL_SECONDS)
         if trial.failures:
             seconds_without_failure = 0
         else:
-            seconds_without_failure += monotonic() - began
+            seconds_without_failure += monotonic() - start_time
 
 
-async def _main(url: str, clients: int, pause: float) -> None:
-    await _wait_until_steady(url, clients, pause)
-    async with steady_load(url, clients, pause) as load:
+async def _main(url: str, clients: int, pause_seconds: float) -> None:
+    await _wait_until_steady(url, clients, pause_seconds)
+    async with steady_load(url, clients, pause_seconds) as load:
         print(json.dumps(asdict(load)), flush=True)
         while await asyncio.to_thread(sys.stdin.readline):
             print(json.dumps(asdict(load)), flush=True)

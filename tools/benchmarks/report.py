@@ -37,23 +37,27 @@ def markdown(samples: Samples, comparisons: Sequence[Comparison], footprint: Foo
 def _share_row(samples: Samples, comparison: Comparison) -> str:
     rounds = shares(samples, comparison)
     description = f"{comparison.description}, of {comparison.baseline}"
-    measured = _median_and_range(rounds, ".2f")
+    measured_text = _median_and_range(rounds, ".2f")
     if comparison.target is None:
-        return f"| {description} | {measured} | | |"
-    met = _yes_or_no(median(rounds) >= comparison.target)
-    return f"| {description} | {measured} | ≥ {comparison.target:.2f} | {met} |"
+        return f"| {description} | {measured_text} | | |"
+    is_met = median(rounds) >= comparison.target
+    target_cells = f"≥ {comparison.target:.2f} | {_yes_or_no(is_met)}"
+    return f"| {description} | {measured_text} | {target_cells} |"
 
 
 def _footprint_rows(footprint: Footprint) -> Iterator[str]:
     start_ratio = footprint.start_seconds / footprint.bare_start_seconds
     preload_ratio = footprint.preloaded_workers_mib / footprint.separate_workers_mib
-    yield f"| Start to the first 200, s | {footprint.start_seconds:.2f} | | |"
-    yield f"| The same of bare FastAPI, s | {footprint.bare_start_seconds:.2f} | | |"
-    yield _at_most("The ratio of the two", start_ratio, MAX_START_RATIO)
-    yield f"| Memory of one worker, MiB | {footprint.one_worker_mib:.0f} | | |"
-    yield f"| Memory of {WORKERS} workers, MiB | {footprint.preloaded_workers_mib:.0f} | | |"
-    yield f"| The same without preload, MiB | {footprint.separate_workers_mib:.0f} | | |"
-    yield _at_most("The ratio of the two", preload_ratio, MAX_PRELOAD_RATIO)
+    yield f"| start of the service, s | {footprint.start_seconds:.2f} | | |"
+    yield f"| start of bare FastAPI, s | {footprint.bare_start_seconds:.2f} | | |"
+    yield _at_most("start as a multiple of bare FastAPI's", start_ratio, MAX_START_RATIO)
+    yield f"| memory of one worker, MiB | {footprint.one_worker_mib:.0f} | | |"
+    yield f"| memory of {WORKERS} workers, MiB | {footprint.preloaded_workers_mib:.0f} | | |"
+    without_preload = f"memory of {WORKERS} workers without preload, MiB"
+    yield f"| {without_preload} | {footprint.separate_workers_mib:.0f} | | |"
+    yield _at_most(
+        "memory with preload as a share of that without", preload_ratio, MAX_PRELOAD_RATIO
+    )
 
 
 def _at_most(description: str, value: float, target: float) -> str:

@@ -22,9 +22,15 @@ MIN_REQUESTS = 100_000
 MANIFEST_DRAIN_SECONDS = "5"
 DRAIN_SECONDS_CASES = ("0", MANIFEST_DRAIN_SECONDS)
 
-TABLE_HEAD = """\
-| `DRAIN_SECONDS` | Restarts | Requests | Lost, new | Lost, kept | Slowest, s | A restart, s |
-|---|---|---|---|---|---|---|"""
+COLUMNS = (
+    "`DRAIN_SECONDS`",
+    "Restarts",
+    "Requests",
+    "Lost on new connections",
+    "Lost on keep-alive connections",
+    "Slowest request, s",
+    "One restart, s",
+)
 
 
 def main() -> None:
@@ -35,15 +41,14 @@ def main() -> None:
             rows = [measure_restarts(deployment, seconds) for seconds in DRAIN_SECONDS_CASES]
     except ClusterError as error:
         sys.exit(f"bench: {error}")
-    print(TABLE_HEAD, *rows, sep="\n")
+    print(f"| {' | '.join(COLUMNS)} |")
+    print(f"|{'---|' * len(COLUMNS)}")
+    print(*rows, sep="\n")
     print(f"\n{LOAD_CLIENTS} clients, each pausing {LOAD_PAUSE_SECONDS} s after a response.")
 
 
 def measure_restarts(deployment: EphemeralDeployment, drain_seconds: str) -> str:
-    """Restart under load until there are enough restarts and requests, and return the table's row.
-
-    The two columns for lost requests are those on new and on kept-alive connections.
-    """
+    """Restart under load until there are enough restarts and requests, and return a table row."""
     print(f"bench: DRAIN_SECONDS={drain_seconds}, takes a few minutes", file=sys.stderr, flush=True)
     setting = f'DRAIN_SECONDS: "{MANIFEST_DRAIN_SECONDS}"'
     changed_setting = f'DRAIN_SECONDS: "{drain_seconds}"'
@@ -56,17 +61,17 @@ def measure_restarts(deployment: EphemeralDeployment, drain_seconds: str) -> str
         deployment.set_pod_limits(min_replicas=2, max_replicas=2)
         with deployment.load() as load:
             statistics = load.read_statistics()
-            while len(restart_seconds) < MIN_RESTARTS or statistics.sent < MIN_REQUESTS:
-                started = monotonic()
+            while len(restart_seconds) < MIN_RESTARTS or statistics.request_count < MIN_REQUESTS:
+                start_time = monotonic()
                 deployment.make("restart")
-                restart_seconds.append(monotonic() - started)
+                restart_seconds.append(monotonic() - start_time)
                 statistics = load.read_statistics()
     lost_kept_alive = sum(failure.kept_alive for failure in statistics.failures)
     lost_new = len(statistics.failures) - lost_kept_alive
     cells = [
         drain_seconds,
         str(len(restart_seconds)),
-        f"{statistics.sent:,}",
+        f"{statistics.request_count:,}",
         str(lost_new),
         str(lost_kept_alive),
         f"{statistics.longest_seconds:.2f}",

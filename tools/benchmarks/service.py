@@ -1,4 +1,4 @@
-"""`make bench`: the service in its image beside bare FastAPI in the same image, as Markdown tables.
+"""`make bench`: compare the service with bare FastAPI in the same image, as Markdown tables.
 
 The containers run on one core, wrk and the databases on the others. Shares belong to one run, and
 carry over to other machines; absolute figures do not.
@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from tools.dev.servers import Postgres, ServerError, Valkey, running_servers
 
-from .containers import SERVICE, Image, running
+from .containers import SERVICE, Image, run_containers
 from .docker_cli import exit_on_interrupt, remove_containers
 from .endpoints import ENDPOINT_COMPARISONS, endpoint_cases
 from .footprint import measure_footprint
@@ -80,7 +80,7 @@ def _measure(image: Image, folder: Path) -> None:
 def _measure_requests(image: Image, postgres: Postgres, valkey: Valkey, folder: Path) -> Samples:
     service = image.container(*SERVICE, DATABASE_URL=postgres.url, REDIS_URL=valkey.url)
     with ExitStack() as stack:
-        stack.enter_context(running(service))
+        stack.enter_context(run_containers(service))
         cases = stack.enter_context(endpoint_cases(image, postgres.url, service))
         items = item_cases(image, postgres.url, valkey.url, service, folder)  # example
         cases += stack.enter_context(items)  # example

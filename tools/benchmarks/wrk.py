@@ -10,10 +10,10 @@ CONNECTIONS = 32
 def count_requests(
     url: str, seconds: int, script: Path | None = None, script_arguments: tuple[str, ...] = ()
 ) -> int:
-    """Send requests to `url` for `seconds`, and return how many were answered.
+    """Send requests to `url` for `seconds`, and return how many got a response.
 
     `script` is a Lua script for wrk. Raises RuntimeError if a response had a status other than 2xx
-    or 3xx, if a connection failed, or if nothing was answered.
+    or 3xx, if a connection failed, or if no request got a response.
     """
     command = ["wrk", "--threads=1", "--timeout=10s"]
     command += [f"--connections={CONNECTIONS}", f"--duration={seconds}s"]

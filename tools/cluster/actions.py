@@ -26,7 +26,7 @@ UNDEPLOYED_KINDS = "deployment,statefulset,hpa,pdb,service,networkpolicy,configm
 
 @dataclass(frozen=True)
 class Options:
-    """What all actions need.
+    """The options of the make targets.
 
     `image_name` is the image without a tag, `image_loader` the user's command that loads it into
     the nodes (or an empty string), `timeout_seconds` the limit of each wait.
@@ -82,14 +82,14 @@ def deploy(options: Options) -> None:
 def restart(options: Options) -> None:
     """Roll the pods to the newest image, wait for the rollout and verify what runs.
 
-    Without a new image, the pods are replaced all the same.
+    If the image has not changed, the pods are replaced too.
     """
     kubectl = options.kubectl
     image = images.tag_by_content(options.image_name)
-    previous_image = rollout.deployed_image(kubectl)
+    previous_image = rollout.get_deployed_image(kubectl)
     image_loading.load_image(kubectl, image, options.image_loader)
     _undo_incomplete_rollout(kubectl)
-    if image == rollout.deployed_image(kubectl):
+    if image == rollout.get_deployed_image(kubectl):
         kubectl.run("rollout", "restart", "deployment/api")
     else:
         kubectl.run("set", "image", "deployment/api", f"migrate={image}", f"api={image}")
@@ -101,19 +101,19 @@ def restart(options: Options) -> None:
 def rollback(options: Options) -> None:
     """Roll the pods back to the previous template: its image and its settings."""
     kubectl = options.kubectl
-    previous_image = rollout.deployed_image(kubectl)
+    previous_image = rollout.get_deployed_image(kubectl)
     kubectl.run("rollout", "undo", "deployment/api")
-    image = rollout.deployed_image(kubectl)
+    image = rollout.get_deployed_image(kubectl)
     print(f"{previous_image} -> {image}")
     rollout.wait_for_rollout(kubectl, options.timeout_seconds)
-    ready_pods = [pod for pod in rollout.ready_pods(kubectl) if pods.api_image(pod) == image]
+    ready_pods = [pod for pod in rollout.list_ready_pods(kubectl) if pods.api_image(pod) == image]
     print(f"{len(ready_pods)} pods run {image}")
 
 
 def scale(options: Options) -> None:
     """Set the autoscaler's minimum to N and wait for as many pods."""
     kubectl = options.kubectl
-    autoscaler = kubectl.get_deployed("hpa")
+    autoscaler = kubectl.get_application_object("hpa")
     max_replicas = autoscaler["spec"]["maxReplicas"]
     number = os.environ.get("N", "")
     if not number.isdecimal() or not 1 <= int(number) <= max_replicas:
@@ -133,7 +133,7 @@ def scale(options: Options) -> None:
 def show_status(options: Options) -> None:
     """Show workloads, pods and warnings."""
     kubectl = options.kubectl
-    kubectl.get_deployed()
+    kubectl.get_application_object()
     for kinds in ("deployment,statefulset", "hpa", "pdb,service", "pods"):
         kubectl.run_in_terminal("get", kinds, "--output=wide")
     kubectl.run_in_terminal(
@@ -143,7 +143,7 @@ def show_status(options: Options) -> None:
 
 def follow_logs(options: Options) -> None:
     """Follow the logs of all pods until Ctrl-C. Exits with kubectl's code."""
-    options.kubectl.get_deployed()
+    options.kubectl.get_application_object()
     exit_code = options.kubectl.run_in_terminal(
         "logs",
         f"--selector={PART_OF_SELECTOR}",
@@ -161,7 +161,7 @@ def forward_port(options: Options) -> None:
     port = os.environ.get("PORT") or DEFAULT_LOCAL_PORT
     if not port.isdecimal() or not 1 <= int(port) <= 65535:
         raise ClusterError(f"PORT must be a number from 1 to 65535, not '{port}'.")
-    options.kubectl.get_deployed()
+    options.kubectl.get_application_object()
     exit_code = options.kubectl.run_in_terminal(
         "port-forward", "--address=127.0.0.1", "service/api", f"{port}:http"
     )
@@ -175,8 +175,8 @@ def open_shell(options: Options) -> None:
     nodes have already.
     """
     kubectl = options.kubectl
-    kubectl.get_deployed()
-    candidates = rollout.ready_pods(kubectl) or kubectl.list_pods()
+    kubectl.get_application_object()
+    candidates = rollout.list_ready_pods(kubectl) or kubectl.list_pods()
     database = kubectl.get("statefulset", "db")
     if not candidates:
         raise ClusterError("There is no pod of the API to open a shell in.")
@@ -202,7 +202,7 @@ def open_shell(options: Options) -> None:
 def undeploy(options: Options) -> None:
     """Delete everything but the database's volume and the Secret with its password."""
     kubectl = options.kubectl
-    kubectl.get_deployed()
+    kubectl.get_application_object()
     output = kubectl.run(
         "delete",
         UNDEPLOYED_KINDS,
@@ -246,8 +246,8 @@ def _ensure_min_replicas(kubectl: Kubectl) -> None:
 
     The autoscaler does that too, but not from 0 replicas, which turn it off.
     """
-    min_replicas = kubectl.get_deployed("hpa")["spec"]["minReplicas"]
-    if kubectl.get_deployed()["spec"]["replicas"] < min_replicas:
+    min_replicas = kubectl.get_application_object("hpa")["spec"]["minReplicas"]
+    if kubectl.get_application_object()["spec"]["replicas"] < min_replicas:
         kubectl.run("scale", "deployment/api", f"--replicas={min_replicas}")
 
 

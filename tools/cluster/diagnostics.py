@@ -45,8 +45,8 @@ def _events(kubectl: Kubectl, field_selector: str) -> Iterator[str]:
     """Yield the latest event of each reason and object."""
     latest: dict[str, str] = {}
     for event in kubectl.get_all("events", f"--field-selector={field_selector}"):
-        involved = event["involvedObject"]
-        subject = f"{involved['kind']} {involved['name']}"
+        involved_object = event["involvedObject"]
+        subject = f"{involved_object['kind']} {involved_object['name']}"
         latest[f"{event.get('type')} {event.get('reason')} ({subject})"] = event.get("message", "")
     for title, message in latest.items():
         yield f"{title}: {message}"
@@ -56,10 +56,10 @@ def _terminations(status: KubernetesObject) -> Iterator[str]:
     """Yield how the container ended, now and the time before."""
     for state in (status["state"], status.get("lastState", {})):
         if "terminated" in state:
-            terminated = state["terminated"]
+            termination = state["terminated"]
             yield (
-                f"Container {status['name']} exited: {terminated.get('reason')},"
-                f" exit code {terminated['exitCode']}"
+                f"Container {status['name']} exited: {termination.get('reason')},"
+                f" exit code {termination['exitCode']}"
             )
 
 

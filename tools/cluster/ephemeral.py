@@ -17,7 +17,7 @@ from tools.benchmarks.load_generator import Failure, Load
 from tools.checkout import PROJECT, copy_checkout, get_docker_environment, run_command
 
 from .kubectl import ClusterError, Kubectl
-from .rollout import deployed_image
+from .rollout import get_deployed_image
 
 LOAD_CLIENTS = 60
 LOAD_PAUSE_SECONDS = 0.04
@@ -113,11 +113,11 @@ class EphemeralDeployment:
 
     def make(self, *arguments: str, stdin: str = "") -> str:
         """Run make and return its standard output. Raises ClusterError if the target fails."""
-        completed = self.try_make(*arguments, stdin=stdin)
-        if completed.returncode != 0:
+        process = self.try_make(*arguments, stdin=stdin)
+        if process.returncode != 0:
             command = " ".join(["make", *arguments])
-            raise ClusterError(f"{command} failed:\n{completed.stdout}{completed.stderr}")
-        return completed.stdout
+            raise ClusterError(f"{command} failed:\n{process.stdout}{process.stderr}")
+        return process.stdout
 
     def build_image(self, commit: str) -> str:
         """Build an image that reports `commit`, tag it `latest`, and return its ID."""
@@ -154,7 +154,7 @@ class EphemeralDeployment:
 
     def count_ready_pods(self) -> int:
         """Return how many of the API's pods are ready."""
-        count: int = self.kubectl.get_deployed()["status"].get("readyReplicas", 0)
+        count: int = self.kubectl.get_application_object()["status"].get("readyReplicas", 0)
         return count
 
     def set_pod_limits(self, min_replicas: int, max_replicas: int) -> None:
@@ -180,7 +180,7 @@ class EphemeralDeployment:
     def start_client(self) -> None:
         """Start the client pod, with the deployed image because it contains Python."""
         self.client_kubectl.run("create", "namespace", self.client_kubectl.namespace)
-        start_idle_pod(self.client_kubectl, "client", deployed_image(self.kubectl))
+        start_idle_pod(self.client_kubectl, "client", get_deployed_image(self.kubectl))
 
     def run_in_client(self, program: str, *arguments: str) -> str:
         """Run a Python program in the client pod and return what it prints."""
@@ -195,7 +195,8 @@ class EphemeralDeployment:
     ) -> Response:
         """Send a request from the client pod to any URL."""
         output = self.run_in_client(REQUEST_PROGRAM, method, url, body, str(timeout_seconds))
-        return Response(*json.loads(output))
+        status, response_body = json.loads(output)
+        return Response(status=status, body=response_body)
 
     @contextmanager
     def load(
@@ -223,7 +224,10 @@ class EphemeralDeployment:
             raise ClusterError(f"The load generator failed with exit code {process.returncode}.")
 
     def delete(self) -> None:
-        """Delete all namespaces and images whose names begin with this deployment's name."""
+        """Delete this deployment's namespaces and all tags of its image.
+
+        Its namespaces are those whose names begin with its name.
+        """
         names = [each["metadata"]["name"] for each in self.kubectl.get_all("namespaces")]
         namespaces = [name for name in names if name.startswith(self.image_name)]
         if namespaces:

@@ -76,7 +76,8 @@ def _import_command(context: str, node: KubernetesObject) -> tuple[str, ...] | N
         container = node["metadata"]["name"]
         return ("docker", "exec", "--interactive", container, *CONTAINERD_IMPORT)
     if runtime.startswith("docker://"):
-        # The node uses the images of the Docker engine that built this one.
+        # The node uses the images of the Docker engine that built the image, so nothing has to be
+        # loaded.
         return None
     if context == "rancher-desktop":
         return ("nerdctl", "--namespace=k8s.io", "load")

@@ -27,19 +27,15 @@ def run(*command: str, stdin: str | None = None) -> str:
     Raises ClusterError if the command fails or is not installed.
     """
     try:
-        completed = subprocess.run(
-            command, input=stdin, capture_output=True, text=True, check=False
-        )
+        process = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise ClusterError(f"{command[0]} is not installed. Install it and try again.") from error
-    if completed.returncode != 0:
+    if process.returncode != 0:
         reason = (
-            completed.stderr.strip()
-            or completed.stdout.strip()
-            or f"exit code {completed.returncode}"
+            process.stderr.strip() or process.stdout.strip() or f"exit code {process.returncode}"
         )
         raise ClusterError(f"{' '.join(command)}: {reason}")
-    return completed.stdout
+    return process.stdout
 
 
 @dataclass(frozen=True)
@@ -88,17 +84,17 @@ class Kubectl:
         pods = self.get_all("pods", f"--selector={selector}")
         return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
-    def get_deployed(self, kind: str = "deployment") -> KubernetesObject:
+    def get_application_object(self, kind: str = "deployment") -> KubernetesObject:
         """Return the object `api` of this kind. Raises ClusterError if it is not deployed.
 
         An object that is called `api` and belongs to another application counts as missing.
         """
-        deployed = self.get(kind, "api")
-        if deployed is None or not is_part_of_application(deployed):
+        kubernetes_object = self.get(kind, "api")
+        if kubernetes_object is None or not is_part_of_application(kubernetes_object):
             raise ClusterError(
                 f"Nothing is deployed on {self.context} in {self.namespace}. Run: make deploy"
             )
-        return deployed
+        return kubernetes_object
 
 
 def is_part_of_application(kubernetes_object: KubernetesObject) -> bool:

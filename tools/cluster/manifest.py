@@ -30,8 +30,14 @@ def render(namespace: str, image: str, project: Path = Path()) -> list[Kubernete
         Path(folder, "base.yaml").write_text(base, encoding="utf-8")
         Path(folder, "kustomization.yaml").write_text(json.dumps(overlay), encoding="utf-8")
         output = run("kubectl", "kustomize", folder)
-    objects: list[KubernetesObject] = list(yaml.safe_load_all(output))
-    return sorted(objects, key=lambda kubernetes_object: kubernetes_object["kind"] != "Namespace")
+    namespaces: list[KubernetesObject] = []
+    other_objects: list[KubernetesObject] = []
+    for kubernetes_object in yaml.safe_load_all(output):
+        if kubernetes_object["kind"] == "Namespace":
+            namespaces.append(kubernetes_object)
+        else:
+            other_objects.append(kubernetes_object)
+    return [*namespaces, *other_objects]
 
 
 def build_overlay(namespace: str, image: str, settings: Mapping[str, str]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def wait_for_rollout(kubectl: Kubectl, timeout_seconds: float) -> None:
 
     Raises ClusterError after `timeout_seconds`, and prints events and logs first.
     """
-    started = monotonic()
+    start_time = monotonic()
     while True:
         limit_seconds = timeout_seconds
         try:
@@ -41,7 +41,7 @@ def wait_for_rollout(kubectl: Kubectl, timeout_seconds: float) -> None:
         except ClusterError as error:
             # The API server may be unavailable for a moment, so the wait goes on.
             failure = str(error)
-        if monotonic() > started + limit_seconds:
+        if monotonic() > start_time + limit_seconds:
             print_diagnostics(kubectl)
             raise ClusterError(failure)
         sleep(POLL_SECONDS)
@@ -72,16 +72,16 @@ def is_rolled_out(kubectl: Kubectl, workload: str) -> bool:
 
 def is_in_progress(kubectl: Kubectl) -> bool:
     """Whether pods with an older template are left: the rollout is not complete, or it failed."""
-    status = kubectl.get_deployed()["status"]
+    status = kubectl.get_application_object()["status"]
     return bool(status.get("updatedReplicas", 0) < status.get("replicas", 0))
 
 
-def deployed_image(kubectl: Kubectl) -> str:
+def get_deployed_image(kubectl: Kubectl) -> str:
     """Return the image in the Deployment's template. Raises ClusterError."""
-    return api_image(kubectl.get_deployed()["spec"]["template"])
+    return api_image(kubectl.get_application_object()["spec"]["template"])
 
 
-def ready_pods(kubectl: Kubectl) -> list[KubernetesObject]:
+def list_ready_pods(kubectl: Kubectl) -> list[KubernetesObject]:
     """Return the pods of the API that are ready. Raises ClusterError."""
     return [pod for pod in kubectl.list_pods() if is_ready(pod)]
 
@@ -91,7 +91,7 @@ def verify_image(kubectl: Kubectl, image: str, digests: set[str]) -> int:
 
     Raises ClusterError if a pod runs another image, or if no pod is ready.
     """
-    pods = ready_pods(kubectl)
+    pods = list_ready_pods(kubectl)
     if not pods:
         raise ClusterError(f"No pod is ready, so nothing runs {image}.")
     for pod in pods:
@@ -114,7 +114,7 @@ def _verify_container(
 
 def describe_missing_image(kubectl: Kubectl) -> str:
     """Return what to do if a node lacks the newest template's image, or an empty string."""
-    image = deployed_image(kubectl)
+    image = get_deployed_image(kubectl)
     for pod in kubectl.list_pods():
         if api_image(pod) != image:
             continue  # left over from an earlier rollout

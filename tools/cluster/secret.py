@@ -24,9 +24,9 @@ def secret_data(password: str) -> dict[str, str]:
 def ensure_secret(kubectl: Kubectl) -> None:
     """Create the Secret with a random password, or keep the existing one.
 
-    Raises ClusterError if the Secret is gone and the database's volume is not: PostgreSQL takes
-    the password only when it initializes an empty volume, so that nobody could log in with a new
-    one.
+    Raises ClusterError if the Secret does not exist but the database's volume does: PostgreSQL
+    reads the password only when it initializes an empty volume, so a new password would be
+    rejected.
     """
     if kubectl.get("secret", NAME):
         return

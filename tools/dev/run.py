@@ -13,10 +13,10 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 import fastapi_k8s as package
+from tools.checkout import PROJECT
 from tools.dev.reload import serve
 from tools.dev.servers import HOST, Postgres, Server, ServerError, Valkey, running_servers
 
-PROJECT = Path(__file__).resolve().parents[2]
 DATA_FOLDER = PROJECT / ".local"
 
 Environment = Mapping[str, str | None]

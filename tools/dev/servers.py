@@ -179,7 +179,7 @@ class Postgres(Server):
         command += ["-D", str(self.data_folder), "-h", HOST, "-p", str(self.port)]
         for setting in ("unix_socket_directories=", *self._settings):
             command += ["-c", setting]
-        return _unprivileged(command)
+        return _without_root_privileges(command)
 
     def is_ready(self) -> bool:
         # An open port is not enough: PostgreSQL rejects connections during its start.
@@ -189,7 +189,7 @@ class Postgres(Server):
 
     def stop(self, stop_signal: signal.Signals | None = None) -> None:
         if self._process is not None and stop_signal == signal.SIGKILL:
-            # The child processes exit by themselves after the first, but not immediately.
+            # The child processes exit soon after their parent, but not immediately.
             for pid in self.pids():
                 os.kill(pid, stop_signal)
         super().stop(stop_signal)
@@ -208,7 +208,9 @@ class Postgres(Server):
         command += ["--auth", "scram-sha-256"]
         command += ["--encoding", "UTF8", "--locale-provider", "builtin", "--locale", "C.UTF-8"]
         command += ["--no-sync"]
-        result = subprocess.run(_unprivileged(command), capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            _without_root_privileges(command), capture_output=True, text=True, check=False
+        )
         if result.returncode:
             raise ServerError(f"initdb failed:\n{result.stdout}{result.stderr}")
 
@@ -269,17 +271,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(condition: Callable[[], bool], timeout: float, description: str) -> None:
-    """Poll `condition` until it is true. Raises TimeoutError after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
+def wait_until(condition: Callable[[], bool], timeout_seconds: float, description: str) -> None:
+    """Poll `condition` until it is true. Raises TimeoutError after `timeout_seconds`."""
+    deadline = time.monotonic() + timeout_seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"Waited {timeout} s for {description}.")
+            raise TimeoutError(f"Waited {timeout_seconds} s for {description}.")
         time.sleep(0.05)
 
 
-def _unprivileged(command: list[str]) -> list[str]:
-    """Return a command line that PostgreSQL accepts, which refuses to run as root.
+def _without_root_privileges(command: list[str]) -> list[str]:
+    """Return the command line that runs `command` without root privileges.
+
+    PostgreSQL refuses to run as root.
 
     For root, `setpriv` runs the command as `nobody`. The command keeps one capability, because
     `nobody` cannot pass through folders that are closed to other users, such as /root.

@@ -7,10 +7,9 @@ set -eu
 platforms=$1
 
 builder=$(docker buildx inspect --bootstrap)
+driver=$(echo "$builder" | sed -n 's/^Driver: *//p')
 
-case $builder in
-*"Driver:"*" docker
-"*)
+if [ "$driver" = docker ]; then
     if ! docker info --format '{{.DriverStatus}}' | grep -q io.containerd.snapshotter; then
         echo 'The default builder of this Docker engine builds for one platform, without attestations.' >&2
         echo 'Enable the containerd image store (https://docs.docker.com/engine/storage/containerd/),' >&2
@@ -18,8 +17,7 @@ case $builder in
         echo '    docker buildx create --use --driver docker-container' >&2
         exit 1
     fi
-    ;;
-esac
+fi
 
 for platform in $(echo "$platforms" | tr , ' '); do
     case $builder in

@@ -106,8 +106,8 @@ def copy_standard_library(root: Path) -> Path:
     """Copy the standard library without `EXCLUDED_MODULES`. Return the path of the copy."""
     source = Path(sysconfig.get_path("stdlib"))
     target = root / source.relative_to("/")
-    excluded = shutil.ignore_patterns(*EXCLUDED_MODULES)
-    shutil.copytree(source, target, ignore=excluded, symlinks=True)
+    ignore_excluded = shutil.ignore_patterns(*EXCLUDED_MODULES)
+    shutil.copytree(source, target, ignore=ignore_excluded, symlinks=True)
     return target
 
 
@@ -116,8 +116,8 @@ def copy_linked_libraries(files: Iterable[Path], environment: Path, root: Path) 
 
     Libraries in the environment are not copied: the image copies the environment as a whole.
     """
-    linked = linked_libraries([*files, *shared_libraries(environment)])
-    for library in sorted(linked | dlopened_libraries()):
+    linked_paths = linked_libraries([*files, *shared_libraries(environment)])
+    for library in sorted(linked_paths | dlopened_libraries()):
         if not library.is_relative_to(environment):
             copy_path(library, root)
         if library.name.startswith("libcrypto"):
@@ -195,8 +195,10 @@ def write_package_records(root: Path) -> None:
         package = qualified_name.partition(":")[0]  # without the architecture
         status = subprocess.run(["dpkg", "-s", qualified_name], capture_output=True, check=True)
         (records / package).write_bytes(status.stdout)
-        relative = [file.lstrip("/") for file in sorted(files)]
-        sums = subprocess.run(["md5sum", *relative], capture_output=True, cwd=root, check=True)
+        relative_paths = [file.lstrip("/") for file in sorted(files)]
+        sums = subprocess.run(
+            ["md5sum", *relative_paths], capture_output=True, cwd=root, check=True
+        )
         (records / f"{package}.md5sums").write_bytes(sums.stdout)
         copy_path(Path("/usr/share/doc", package, "copyright"), root)
 

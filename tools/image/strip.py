@@ -38,8 +38,8 @@ def strip_package(record: Path) -> None:
 def record_hash(path: Path) -> str:
     """Return the hash of a file's content as `RECORD` writes it: `sha256=` and unpadded Base64."""
     digest = hashlib.sha256(path.read_bytes()).digest()
-    encoded = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-    return f"sha256={encoded}"
+    encoded_digest = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return f"sha256={encoded_digest}"
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Commands that turn the template into a service with a name and a domain of its own."""
+"""Commands that turn the template into a service with its own name and domain."""

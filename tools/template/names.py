@@ -66,7 +66,7 @@ def find_problem(name: str) -> str:
         (name == "postgres", "the image of the database has this name"),
         (
             name == "default" or name.startswith("kube-"),
-            "Kubernetes reserves this name for a namespace of its own",
+            "Kubernetes reserves this name for its own namespaces",
         ),
     ]
     for applies, reason in problems:

@@ -4,8 +4,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from .checkout import read_texts, require_clean_checkout, write_texts
 from .marks import remove_marked_from_file
+from .tracked_files import read_texts, require_clean_checkout, write_texts
 
 DOMAIN_FOLDER = "src/*/items"
 MIGRATIONS_FOLDER = "src/*/migrations/versions"

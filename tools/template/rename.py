@@ -17,9 +17,9 @@ from tempfile import TemporaryDirectory
 
 from fastapi_k8s import NAME
 
-from .checkout import list_tracked_paths, read_texts, require_clean_checkout, write_texts
 from .marks import remove_marked_from_file
 from .names import find_problem, to_package
+from .tracked_files import list_tracked_paths, read_texts, require_clean_checkout, write_texts
 
 CHANGELOG = Path("CHANGELOG.md")
 LOCK_FILE = Path("uv.lock")
@@ -68,16 +68,19 @@ def require_possible_rename(name: str) -> None:
     """Exit without a change if the service cannot be renamed to `name`."""
     if name == NAME:
         sys.exit(f"The service is called {name} already. Nothing was changed.")
-    if problem := find_problem(name):
+    problem = find_problem(name)
+    if problem:
         sys.exit(f"The service cannot be called {name!r}: {problem}. Nothing was changed.")
     require_clean_checkout()
-    if ambiguity := find_ambiguity(name):
+    ambiguity = find_ambiguity(name)
+    if ambiguity:
         sys.exit(
             f"{NAME} is also {ambiguity}, so it cannot be replaced as text."
             " Use git to go back to the commit before the service was first renamed, and rename it"
             " from there. Nothing was changed."
         )
-    if paths := find_paths_with_name():
+    paths = find_paths_with_name()
+    if paths:
         sys.exit(
             f"These paths contain the name of the service: {', '.join(paths)}."
             " Move them first. Nothing was changed."

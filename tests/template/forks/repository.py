@@ -126,8 +126,8 @@ def create_repository(folder: Path) -> Repository:
 
 
 @contextmanager
-def removed_images(name: str) -> Iterator[None]:
-    """A context at whose end all images called `name` are removed."""
+def remove_images_afterwards(name: str) -> Iterator[None]:
+    """Remove all images called `name` when the block ends."""
     try:
         yield
     finally:

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.template.forks.repository import Repository, create_repository, removed_images
+from tests.template.forks.repository import Repository, create_repository, remove_images_afterwards
 from tests.template.pages import (
     find_broken_links,
     find_pages,
@@ -59,7 +59,7 @@ def test_python_linters_and_tests_without_servers_pass(service: Repository) -> N
 
 def test_the_image_is_built(service: Repository) -> None:
     image_name = f"without-example-{uuid4().hex[:8]}"
-    with removed_images(image_name):
+    with remove_images_afterwards(image_name):
         service.run("make", "docker-build", f"IMAGE_NAME={image_name}")
 
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from fastapi_k8s import NAME
-from tests.template.forks.repository import Repository, create_repository, removed_images
+from tests.template.forks.repository import Repository, create_repository, remove_images_afterwards
 from tests.template.pages import find_broken_links, find_pages, find_unknown_targets
 from tools.template.names import MAX_LENGTH, to_package
 from tools.template.rename import TEMPLATE_ONLY
@@ -100,7 +100,7 @@ def test_the_pages_link_to_existing_pages_and_name_existing_make_targets(
 
 
 def test_the_image_is_built_and_labeled_with_the_name(service: Repository) -> None:
-    with removed_images(LONG_NAME):
+    with remove_images_afterwards(LONG_NAME):
         service.run("make", "docker-build")
         label_format = "--format={{json .Config.Labels}}"
         labels = service.run("docker", "image", "inspect", label_format, f"{LONG_NAME}:latest")
@@ -125,7 +125,7 @@ def test_make_test_passes_after_an_edit_of_the_readme_and_an_endpoint_without_te
     [before, after] = main.read_text().rsplit("    return app\n", 1)
     main.write_text(f"{before}{ENDPOINT}    return app\n{after}")
     flags = " ".join(f"--deselect={path}" for path in INDEPENDENT_OF_THE_NAME)
-    with removed_images(LONG_NAME):
+    with remove_images_afterwards(LONG_NAME):
         report = service.run("make", "test", f"FLAGS={flags}")
     [total] = re.findall(r"^TOTAL .* (\d+)%$", report, re.MULTILINE)
     assert 90 <= int(total) < 100
@@ -134,7 +134,7 @@ def test_make_test_passes_after_an_edit_of_the_readme_and_an_endpoint_without_te
 def test_a_second_rename_replaces_the_first_and_removes_nothing_of_the_service(
     repository: Repository,
 ) -> None:
-    """The service has tests in a folder called `template` and a coverage gate of its own."""
+    """The service has tests in a folder called `template` and its own coverage gate."""
     first_name, second_name = f"orders-{ID}", f"invoices-{ID}"
     repository.rename(first_name)
     own_test = Path("tests", "template", "test_letters.py")

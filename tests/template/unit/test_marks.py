@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tools.checkout import PROJECT
-from tools.template.checkout import read_texts
 from tools.template.marks import remove_marked, remove_marked_from_file
+from tools.template.tracked_files import read_texts
 
 PYTHON = """
 import a  # old

@@ -23,4 +23,4 @@ def test_a_deployment_that_is_missing_or_foreign_counts_as_not_deployed(
 ) -> None:
     commands.add_responses("kubectl", {"get deployment": output})
     with pytest.raises(ClusterError, match="Nothing is deployed on kind-demo in fastapi-k8s"):
-        KIND.get_deployed()
+        KIND.get_application_object()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.template.checkout import (
+from tools.template.tracked_files import (
     list_tracked_paths,
     read_texts,
     require_clean_checkout,
