@@ -9,6 +9,7 @@ from fastapi.openapi.models import OpenAPI
 
 from fastapi_k8s import NAME
 from fastapi_k8s.main import create_app
+from fastapi_k8s.openapi import problem_responses
 from tests.conftest import MakeSettings
 
 Spec = dict[str, Any]
@@ -93,6 +94,22 @@ def test_every_error_response_references_the_component_problem(spec: Spec) -> No
             if status == "default" or int(status) >= 400:
                 reference = {"$ref": "#/components/schemas/Problem"}
                 assert response["content"] == {"application/problem+json": {"schema": reference}}
+
+
+def test_an_operation_can_document_its_error_statuses(make_settings: MakeSettings) -> None:
+    app = create_app(make_settings())
+
+    @app.get("/things", responses=problem_responses(404, 409, 413, 503))
+    async def list_things() -> int:
+        raise NotImplementedError
+
+    responses = app.openapi()["paths"]["/things"]["get"]["responses"]
+    assert set(responses) == {"200", "404", "409", "413", "503", "default"}
+    assert responses["413"]["description"] == "Content Too Large"
+    for status in ("404", "409", "413", "503"):
+        assert list(responses[status]["content"]) == ["application/problem+json"]
+        has_retry_after = "Retry-After" in responses[status]["headers"]
+        assert has_retry_after == (status in {"409", "503"})
 
 
 def test_every_response_documents_the_request_id(spec: Spec) -> None:

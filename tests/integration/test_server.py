@@ -31,8 +31,8 @@ APP_WITHOUT_SETTINGS = "tests.integration.apps:create_app_without_settings()"
 APP_THAT_FAILS_TO_START = "tests.integration.apps:create_app_that_fails_to_start()"
 METRICS_FOLDER = Path(server.worker_tmp_dir or gettempdir())
 
-REQUESTS_FOR_ALL_WORKERS = 40
-"""After this number of requests, each of a few workers has most probably responded to one."""
+REQUESTS_TO_FIND_WORKERS = 40
+"""After this number of requests, each of a few workers has probably responded to one."""
 
 ESTABLISHED = "01"
 """The state of a TCP connection in /proc/net/tcp."""
@@ -46,6 +46,7 @@ class Gunicorn:
         self.stdout = folder / "stdout"
         self.stderr = folder / "stderr"
         self.command = [*GUNICORN, *arguments]
+        self.process_requests = 0
         with self.stdout.open("w") as stdout, self.stderr.open("w") as stderr:
             self.process = subprocess.Popen(
                 self.command, env=environment, stdout=stdout, stderr=stderr
@@ -65,6 +66,12 @@ class Gunicorn:
     def get(self, path: str) -> Any:
         return self.client.get(path).raise_for_status().json()
 
+    def get_worker(self) -> int:
+        """The process id of the worker that responds to /process. Counts the responses."""
+        worker = int(self.get("/process"))
+        self.process_requests += 1
+        return worker
+
     def count_requests(self, route: str) -> float:
         """The number of requests of `route`, from the metrics."""
         metrics = self.client.get("/metrics").raise_for_status().text
@@ -75,9 +82,31 @@ class Gunicorn:
                     requests += sample.value
         return requests
 
+    def wait_until_counted(self) -> None:
+        """Wait until the metrics include all responses to /process.
+
+        A worker counts a request after it has sent the response.
+        """
+
+        def are_counted() -> bool:
+            return self.count_requests("/process") >= self.process_requests
+
+        wait_until(are_counted, 10, "the metrics of the last request")
+
     def find_workers(self) -> set[int]:
         """The process ids of the workers that respond."""
-        return {self.get("/process") for _ in range(REQUESTS_FOR_ALL_WORKERS)}
+        return {self.get_worker() for _ in range(REQUESTS_TO_FIND_WORKERS)}
+
+    def wait_for_workers(self, number: int) -> set[int]:
+        """Send requests until `number` workers have responded, and return their process ids."""
+        workers: set[int] = set()
+
+        def have_responded() -> bool:
+            workers.update(self.find_workers())
+            return len(workers) >= number
+
+        wait_until(have_responded, 20, f"responses of {number} workers")
+        return workers
 
     def is_replaced(self, worker: int) -> bool:
         """Whether only other workers respond."""
@@ -214,16 +243,10 @@ async def test_the_metrics_of_each_worker_include_the_requests_of_all(
 ) -> None:
     environment["WEB_CONCURRENCY"] = "3"
     with running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn:
-        requests = 0
-
-        def all_workers_have_responded() -> bool:
-            nonlocal requests
-            requests += REQUESTS_FOR_ALL_WORKERS
-            return len(gunicorn.find_workers()) == 3
-
-        wait_until(all_workers_have_responded, 20, "responses of three workers")
+        gunicorn.wait_for_workers(3)
+        gunicorn.wait_until_counted()
         counts = {gunicorn.count_requests("/process") for _ in range(20)}
-        assert counts == {requests}
+        assert counts == {gunicorn.process_requests}
 
 
 async def test_a_killed_worker_is_replaced_without_losing_a_count_or_leaving_a_file(
@@ -231,14 +254,16 @@ async def test_a_killed_worker_is_replaced_without_losing_a_count_or_leaving_a_f
 ) -> None:
     environment["WEB_CONCURRENCY"] = "2"
     with running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn:
-        workers = gunicorn.find_workers()
+        workers = gunicorn.wait_for_workers(2)
         files = gunicorn.find_metrics_files()
         for _ in range(3):
             killed_worker = min(workers)
+            gunicorn.wait_until_counted()
             os.kill(killed_worker, signal.SIGKILL)
             wait_until(partial(gunicorn.is_replaced, killed_worker), 20, "the replacement")
-            workers = gunicorn.find_workers()
-        assert gunicorn.count_requests("/process") >= 4 * REQUESTS_FOR_ALL_WORKERS
+            workers = gunicorn.wait_for_workers(2)
+            assert killed_worker not in workers
+        gunicorn.wait_until_counted()
         assert gunicorn.find_metrics_files() == files
 
 
@@ -249,7 +274,8 @@ async def test_a_reload_replaces_the_workers_and_keeps_the_counts(
         [worker] = gunicorn.find_workers()
         gunicorn.process.send_signal(signal.SIGHUP)
         wait_until(partial(gunicorn.is_replaced, worker), 20, "the new worker")
-        assert gunicorn.count_requests("/process") >= 2 * REQUESTS_FOR_ALL_WORKERS
+        gunicorn.wait_until_counted()
+        assert gunicorn.count_requests("/process") == gunicorn.process_requests
 
 
 async def test_a_worker_is_replaced_after_max_requests_and_keeps_the_counts(
@@ -257,10 +283,9 @@ async def test_a_worker_is_replaced_after_max_requests_and_keeps_the_counts(
 ) -> None:
     arguments = (APP_WITH_TEST_ROUTES, "--max-requests", "25")
     with running_gunicorn(environment, *arguments) as gunicorn:
-        for repetitions in (1, 2):
-            assert len(gunicorn.find_workers()) > 1
-            requests = repetitions * REQUESTS_FOR_ALL_WORKERS
-            assert gunicorn.count_requests("/process") == requests
+        gunicorn.wait_for_workers(3)  # One worker serves at a time, so two were replaced.
+        gunicorn.wait_until_counted()
+        assert gunicorn.count_requests("/process") == gunicorn.process_requests
         assert len(gunicorn.find_metrics_files()) == 1
 
 
