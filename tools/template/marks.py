@@ -5,7 +5,7 @@ comment.
 
 - At the end of a line, a mark applies to this line. In Python, it applies to the whole statement
   that begins on this line.
-- On a line without other text, a mark begins a block. The block ends with a comment that says
+- On a line without other text, a mark begins a block. The block ends with the comment
   `end example` or `end template`, and the empty line after the block is removed too.
 """
 

@@ -165,7 +165,7 @@ def lower_coverage_gate(project: str) -> str:  # template
 
 
 def add_origin(readme: str) -> str:
-    """Return the README with a last line that says which template the service was made from.
+    """Return the README with a last line that names the template of the service.
 
     The first rename adds the line. Later renames keep it.
     """
