@@ -1,4 +1,4 @@
-"""The application: what the lifespan opens, the routes, and the middleware around them."""
+"""The application: what the lifespan yields, the routes, and the middleware around them."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -76,9 +76,8 @@ def add_routes(app: FastAPI, settings: Settings) -> None:
         response_class=PlainTextResponse,
         tags=["metrics"],
     )
-    # It applies to the routes that are added after it.
-    # Not `FastAPI(max_body_size=...)`: that limit is enforced outside all middleware, so a 413
-    # would have no request id, log line or problem details.
+    # The limit applies to the routes that are added after it. `FastAPI(max_body_size=...)` is
+    # enforced outside all middleware: a 413 would have no request id, log line or problem details.
     app.router.max_body_size = settings.max_body_size
     app.include_router(items.router)  # example
 

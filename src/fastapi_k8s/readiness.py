@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import monotonic
 from typing import Literal
 
@@ -39,14 +39,14 @@ class Readiness:
     cache: Cache
     needed_revision: str
     draining: bool = False
-    _report: asyncio.Future[ReadinessReport] = field(init=False)
+    _report: asyncio.Future[ReadinessReport] | None = None
     _report_expires_at: float = 0
 
     async def report(self) -> ReadinessReport:
         """The current report. Concurrent callers share the checks."""
         if self.draining:
             return ReadinessReport(status="draining", checks={})
-        if monotonic() >= self._report_expires_at:
+        if self._report is None or monotonic() >= self._report_expires_at:
             self._report_expires_at = monotonic() + REPORT_SECONDS
             self._report = asyncio.ensure_future(self._run_checks())
         # Shielded: a prober that disconnects must not cancel the checks of the others.
