@@ -53,11 +53,13 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
     def _start_drain(self) -> None:
-        seconds = self._drain_seconds()
-        if seconds > 0:
-            self._mark_draining()
+        seconds = 0.0
+        state = self._lifespan_state()
+        if state and state["settings"].drain_seconds > 0:
+            state["readiness"].draining = True
             self._add_connection_close()
-            seconds += LAST_REQUESTS_SECONDS  # requests that are on their way when the drain ends
+            # The half second is for requests that are on their way when the drain ends.
+            seconds = state["settings"].drain_seconds + LAST_REQUESTS_SECONDS
         asyncio.get_running_loop().call_later(seconds, self._request_exit)
 
     def _lifespan_state(self) -> LifespanState | None:
@@ -65,15 +67,6 @@ class DrainingServer(uvicorn.Server):
         if "settings" not in self.lifespan.state:
             return None
         return cast("LifespanState", self.lifespan.state)
-
-    def _drain_seconds(self) -> float:
-        state = self._lifespan_state()
-        return state["settings"].drain_seconds if state else 0
-
-    def _mark_draining(self) -> None:
-        state = self._lifespan_state()
-        if state:
-            state["readiness"].draining = True
 
     def _add_connection_close(self) -> None:
         """Send `Connection: close` with every further response."""
