@@ -72,7 +72,12 @@ def test_importing_reads_no_settings_and_opens_only_files_of_the_package(tmp_pat
 
 
 def test_serving_does_not_import_what_only_migrations_need(tmp_path: Path) -> None:
-    script = "import sys, fastapi_k8s.main, fastapi_k8s.server; print(*sys.modules)"
-    imported_modules = set(run_script(tmp_path, script).split())
+    lines = (
+        "import sys",
+        "import fastapi_k8s.main",
+        "import fastapi_k8s.server",
+        "print(*sys.modules)",
+    )
+    imported_modules = set(run_script(tmp_path, "\n".join(lines)).split())
     assert {"fastapi_k8s.main", "fastapi_k8s.server"} <= imported_modules
     assert not {"sqlalchemy", "alembic"} & imported_modules

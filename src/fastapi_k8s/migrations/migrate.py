@@ -77,7 +77,7 @@ def _upgrade(connection: SqlConnection) -> None:
         logger.info("schema revision %s, needed %s: nothing to do", current, needed)
         return
     config = Config(attributes={"connection": connection})
-    # Alembic's syntax for a folder in a package: `fastapi_k8s:migrations`.
+    # Alembic's syntax for a folder in a package: `package:folder`.
     config.set_main_option("script_location", __package__.replace(".", ":"))
     command.upgrade(config, "head")
     logger.info("schema upgraded from %s to %s", current, needed)

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tools.checkout import run_command
+from tools.checkout import PROJECT, run_command
 from tools.template import remove_example
+from tools.template.marks import remove_marked_from_file
+from tools.template.tracked_files import read_texts
 
 
 @pytest.fixture
@@ -25,6 +27,18 @@ def test_another_migration_with_items_in_its_name_is_kept(versions: Path) -> Non
     run_command(["git", "add", "."])
     remove_example.main()
     assert sorted(path.name[:4] for path in versions.iterdir()) == ["0001", "0003"]
+
+
+def test_no_remaining_text_mentions_the_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The changelog may, because it describes what happened before."""
+    monkeypatch.chdir(PROJECT)
+    for path, text in read_texts().items():
+        if path.name == "CHANGELOG.md" or path.is_relative_to("tests/template"):
+            continue
+        # `make remove-example` writes the OpenAPI document again.
+        if path.name == "openapi.json" or remove_example.is_example(path):
+            continue
+        assert "/items" not in remove_marked_from_file(path, text, "example"), path
 
 
 def test_the_example_is_kept_if_a_migration_builds_on_it(versions: Path) -> None:

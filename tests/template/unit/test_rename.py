@@ -1,5 +1,6 @@
 """What `make rename` finds in a checkout before it changes a file."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,12 +8,14 @@ import pytest
 from fastapi_k8s import NAME
 from tools.checkout import PROJECT, run_command
 from tools.template import rename
-from tools.template.names import to_package
+from tools.template.marks import remove_marked_from_file
+from tools.template.names import MAX_LENGTH, to_package
 from tools.template.rename import (
     TEMPLATE_ONLY,
     find_identifiers,
     find_paths_with_name,
     lower_coverage_gate,
+    replace_name,
     require_possible_rename,
 )
 
@@ -56,6 +59,19 @@ def test_paths_that_contain_the_name_are_found(folder: Path) -> None:
         (folder / path).touch()
     track_all()
     assert sorted(find_paths_with_name()) == [page, module_with_name]
+
+
+def test_ruff_accepts_the_python_files_under_the_longest_name(folder: Path) -> None:
+    """`make rename` formats code, but cannot wrap a comment or a string that becomes too long."""
+    longest_name = "-".join(["x" * (MAX_LENGTH // 2), "y" * (MAX_LENGTH - MAX_LENGTH // 2 - 1)])
+    for path in run_command(["git", "ls-files", "*.py", "pyproject.toml"], cwd=PROJECT).split():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        text = remove_marked_from_file(Path(path), (PROJECT / path).read_text(), "template")
+        if not path.startswith("tests/template/"):
+            (folder / path).write_text(replace_name(text, longest_name))
+    run_command([sys.executable, "-m", "ruff", "format", "--quiet"])
+    ruff_check = [sys.executable, "-m", "ruff", "check", "--fix", "--quiet", "--exit-zero"]
+    assert run_command(ruff_check) == ""
 
 
 def test_every_path_that_serves_only_the_template_exists() -> None:
