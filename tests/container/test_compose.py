@@ -138,7 +138,7 @@ def test_redis_evicts_the_least_recently_used_keys(production: Stack) -> None:
 @pytest.mark.parametrize(
     ("service", "message"),
     [
-        ("migrate", "DATABASE_URL: has no password"),
+        ("migrate", "DATABASE_URL: has an empty password"),
         ("db", "POSTGRES_PASSWORD"),
     ],
 )

@@ -174,7 +174,7 @@ def test_docker_run_accepts_an_env_file_with_a_space_in_its_name(
     env_file = f"ENV_FILE={tmp_path}/my settings.env"
     process = make("docker-run", f"IMAGE_NAME={built_image}", env_file)
     assert process.returncode != 0
-    assert "DATABASE_URL: has no password" in process.stderr
+    assert "DATABASE_URL: has an empty password" in process.stderr
 
 
 def test_docker_shell_shares_processes_network_and_files_with_the_application(
