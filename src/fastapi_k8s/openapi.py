@@ -1,4 +1,4 @@
-"""What FastAPI does not add to the OpenAPI document by itself."""
+"""Additions to the OpenAPI document that FastAPI generates."""
 
 from typing import Any, TypeAlias
 

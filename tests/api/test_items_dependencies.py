@@ -20,7 +20,7 @@ ITEM = "/items/019a0000-0000-7000-8000-000000000000"
 
 
 class DatabaseInMaintenance(Database):
-    """A database without a pool. It refuses every connection with a message of its own."""
+    """A database without a pool. It refuses every connection with its own message."""
 
     def __init__(self) -> None:
         super().__init__(cast("asyncpg.Pool[asyncpg.Record]", None), pool_timeout=1)

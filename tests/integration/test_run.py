@@ -208,17 +208,17 @@ def make_revision(folder: Path, *arguments: str) -> subprocess.CompletedProcess[
 
 def test_revision_creates_the_next_migration_without_docker(copy: Path) -> None:
     newest = newest_revision()
-    made = make_revision(copy, 'MESSAGE=add "orders"')
-    assert made.returncode == 0, made.stderr
+    process = make_revision(copy, 'MESSAGE=add "orders"')
+    assert process.returncode == 0, process.stderr
     [path] = copy.glob(f"src/*/migrations/versions/{int(newest) + 1:04}_add_orders.py")
     try:
-        assert made.stdout.splitlines()[-1] == str(path.relative_to(copy))
+        assert process.stdout.splitlines()[-1] == str(path.relative_to(copy))
         assert f'down_revision = "{newest}"' in path.read_text()
     finally:
         path.unlink()  # the other tests of this folder would migrate to it
 
 
 def test_revision_without_a_message_shows_how_to_give_one(copy: Path) -> None:
-    made = make_revision(copy)
-    assert made.returncode != 0
-    assert 'make revision MESSAGE="add orders"' in made.stderr
+    process = make_revision(copy)
+    assert process.returncode != 0
+    assert 'make revision MESSAGE="add orders"' in process.stderr

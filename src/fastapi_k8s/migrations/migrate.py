@@ -71,13 +71,15 @@ async def _connect(dsn: str, deadline: float) -> DriverConnection:
 
 def _upgrade(connection: SqlConnection) -> None:
     # Read under the lock: the process that held it before has probably upgraded the schema.
-    current = MigrationContext.configure(connection).get_current_revision() or "0000"
-    needed = newest_revision()
-    if current >= needed:
-        logger.info("schema revision %s, needed %s: nothing to do", current, needed)
+    current_revision = MigrationContext.configure(connection).get_current_revision() or "0000"
+    needed_revision = newest_revision()
+    if current_revision >= needed_revision:
+        logger.info(
+            "schema revision %s, needed %s: nothing to do", current_revision, needed_revision
+        )
         return
     config = Config(attributes={"connection": connection})
     # Alembic's syntax for a folder in a package: `package:folder`.
     config.set_main_option("script_location", __package__.replace(".", ":"))
     command.upgrade(config, "head")
-    logger.info("schema upgraded from %s to %s", current, needed)
+    logger.info("schema upgraded from %s to %s", current_revision, needed_revision)
