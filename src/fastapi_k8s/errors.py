@@ -44,7 +44,7 @@ class Problem(BaseModel):
 
 
 class ProblemError(HTTPException):
-    """An error that the client is told about: a status, a sentence and optional headers."""
+    """An error that becomes a response: a status, a sentence and optional headers."""
 
 
 def reason_phrase(status: int) -> str:

@@ -57,7 +57,7 @@ WHERE key IN (
 class IdempotentRequest:
     """What `run_idempotently` needs: the key, if any, and the database and the TTL of its response.
 
-    `fingerprint` tells whether a retry is the same request.
+    `fingerprint` distinguishes a retry of the same request from another request.
     """
 
     database: Database

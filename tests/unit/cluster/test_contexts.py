@@ -1,4 +1,4 @@
-"""The make targets use a local context without being told, and any other only by name."""
+"""The make targets use a local context by default, and any other context only by name."""
 
 import json
 
