@@ -73,14 +73,15 @@ RUN --mount=from=uv,source=/uv,target=/usr/local/bin/uv \
     find .venv -newer /tmp/build-start -type f -exec cp --parents --target-directory=/project {} +
 
 FROM build AS development
-COPY pyproject.toml uv.lock README.md LICENSE ./
-COPY src src
+# --chmod: in a clone that was made with umask 077, only the owner may read the files.
+COPY --chmod=644 pyproject.toml uv.lock README.md LICENSE ./
+COPY --chmod=755 src src
 RUN --mount=from=uv,source=/uv,target=/usr/local/bin/uv \
     --mount=type=cache,target=/root/.cache/uv \
     --mount=type=secret,id=netrc,target=/root/.netrc \
     --mount=type=secret,id=ca-bundle,target=/etc/ssl/certs/ca-certificates.crt \
     uv sync --locked --no-dev --group debug
-COPY tools/dev/reload.py tools/dev/
+COPY --chmod=644 tools/dev/reload.py tools/dev/
 USER 10001:10001
 EXPOSE 8000
 CMD ["python", "-m", "tools.dev.reload"]
@@ -99,7 +100,8 @@ WORKDIR /app
 COPY --from=runtime /runtime /
 COPY --from=dependencies /app/.venv .venv
 COPY --from=build /project .
-COPY tools/image/healthcheck.py .
+# --chmod: in a clone that was made with umask 077, only the owner may read the file.
+COPY --chmod=644 tools/image/healthcheck.py .
 # Without this check, a missing module or library would first show in a running container.
 RUN --mount=type=bind,source=tools/image/verify.py,target=/tmp/verify.py ["python", "/tmp/verify.py"]
 # A number, because Kubernetes cannot verify `runAsNonRoot` for a name.

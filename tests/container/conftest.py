@@ -108,8 +108,15 @@ def remove_session_resources() -> None:
 
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of this checkout without ignored files."""
-    return copy_checkout(tmp_path_factory.mktemp("checkout"))
+    """A copy of this checkout without ignored files, which only its owner may read."""
+    return copy_private_checkout(tmp_path_factory.mktemp("checkout"))
+
+
+def copy_private_checkout(target: Path) -> Path:
+    """Copy this checkout. Files and folders have the modes of a clone that umask 077 made."""
+    copy_checkout(target)
+    run_command(["chmod", "--recursive", "go=", str(target)])
+    return target
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 from python_on_whales import DockerClient
 
 from fastapi_k8s import NAME
-from tests.container.conftest import POSTGRES_PASSWORD, returns_200
+from tests.container.conftest import POSTGRES_PASSWORD, copy_private_checkout, returns_200
 from tools.checkout import copy_checkout, get_docker_environment, run_command
 from tools.dev.servers import free_port, wait_until
 
@@ -91,8 +91,12 @@ def production(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(scope="module")
 def development(docker: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The development stack as `make up` starts it in a new checkout, which has no `.env`."""
-    with create_stack(copy_checkout(tmp_path_factory.mktemp("development"))) as stack:
+    """The development stack as `make up` starts it in a new checkout, which has no `.env`.
+
+    Only the owner may read the checkout, as after `git clone` with umask 077.
+    """
+    checkout = copy_private_checkout(tmp_path_factory.mktemp("development"))
+    with create_stack(checkout) as stack:
         stack.make("up")
         yield stack
 
@@ -190,18 +194,25 @@ def test_a_source_edit_changes_the_responses(development: Stack) -> None:
     wait_until(is_edited, 15, "the edited response")
 
 
-def test_in_development_the_source_is_read_only_and_the_user_is_unprivileged(
-    development: Stack,
-) -> None:
+def test_in_development_the_source_is_read_only(development: Stack) -> None:
     program = (
         "import os, sys, fastapi_k8s as package; "
-        "print(os.getuid(), os.access(package.__path__[0], os.W_OK), sys.prefix)"
+        "print(os.access(package.__path__[0], os.W_OK), sys.prefix)"
     )
     output = development.compose("exec", "-T", "api", "python", "-c", program)
-    user_id, source_is_writable, environment = output.split()
-    assert user_id == "10001"
+    source_is_writable, environment = output.split()
     assert source_is_writable == "False"
     assert environment == "/app/.venv"
+
+
+@pytest.mark.parametrize("service", ["api", "migrate"])
+def test_in_development_root_may_read_every_file_and_has_no_other_privilege(
+    development: Stack, service: str
+) -> None:
+    assert development.inspect(service, "{{.Config.User}}") == "root"
+    assert development.inspect(service, "{{.HostConfig.CapDrop}}") == "[ALL]"
+    capabilities = development.inspect(service, "{{.HostConfig.CapAdd}}")
+    assert capabilities.replace("CAP_", "") == "[DAC_OVERRIDE]"
 
 
 def test_the_development_image_is_smaller_than_450_mb(development: Stack) -> None:
