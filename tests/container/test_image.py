@@ -303,6 +303,6 @@ def test_the_development_stage_has_a_shell_a_debugger_and_the_same_user(
     tag = f"{SESSION_NAME}-development"
     docker.build(checkout, target="development", labels=LABELS, tags=tag, progress=False)
     with run_application(tag=tag) as application:
-        script = "id -u && cat src/fastapi_k8s/main.py && python -c 'import debugpy'"
+        script = "id -u && cat src/*/main.py && python -c 'import debugpy'"
         output = application.container.execute(["sh", "-c", script])
         assert str(output).startswith("10001\n")
