@@ -1,6 +1,7 @@
 """POST requests that are safe to retry (draft-ietf-httpapi-idempotency-key-header)."""
 
 import json
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,43 +10,62 @@ from typing import Annotated
 
 import asyncpg
 from fastapi import Depends, Header, Request, Response
+from pydantic import AfterValidator
 
 from .database import Connection, Database
 from .dependencies import DatabaseDep, SettingsDep
 from .errors import ProblemError
 
+
+def _unquote(key: str | None) -> str | None:
+    if key is None or not key.startswith('"'):
+        return key
+    return re.sub(r"\\(.)", r"\1", key[1:-1])
+
+
+# A String of RFC 9651 (section 3.3.3), as the draft defines it, or the key without quotes, as most
+# clients send it.
 IdempotencyKey = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
-        pattern=r"^[\x21-\x7e]{1,255}$",
-        description="A retry with the same key gets the first response and creates nothing.",
+        pattern=r"""^("([ !#-\[\]-~]|\\["\\]){1,255}"|[!#-~][!-~]{0,254})$""",
+        description="A retry with the same key gets the first response and creates nothing."
+        ' `"key"` and `key` are the same key.',
     ),
+    AfterValidator(_unquote),
 ]
 
 # Not pg_advisory_xact_lock(), which waits: each concurrent duplicate would occupy a connection.
-TRY_LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))"
+# The prefix separates these locks from others that are derived from a text, such as the one of the
+# migrations.
+TRY_LOCK = """
+SELECT pg_try_advisory_xact_lock(hashtextextended('idempotency_keys ' || $1 || ' ' || $2, 0))
+"""
 FIND_RESPONSE = """
 SELECT fingerprint, status, headers, body
 FROM idempotency_keys
-WHERE key = $1 AND expires_at > now()
+WHERE caller = $1 AND key = $2 AND expires_at > now()
 """
+# Replaces an expired response, never a valid one.
 STORE_RESPONSE = """
-INSERT INTO idempotency_keys (key, fingerprint, status, headers, body, expires_at)
-VALUES ($1, $2, $3, $4, $5, now() + $6)
-ON CONFLICT (key) DO UPDATE SET
+INSERT INTO idempotency_keys (caller, key, fingerprint, status, headers, body, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, now() + $7)
+ON CONFLICT (caller, key) DO UPDATE SET
     fingerprint = EXCLUDED.fingerprint,
     status = EXCLUDED.status,
     headers = EXCLUDED.headers,
     body = EXCLUDED.body,
     expires_at = EXCLUDED.expires_at
+WHERE idempotency_keys.expires_at <= now()
+RETURNING true
 """
 # Each new key deletes up to ten expired ones, so that the table does not grow without bound.
 # SKIP LOCKED: no request waits for another.
 DELETE_EXPIRED = """
 DELETE FROM idempotency_keys
-WHERE key IN (
-    SELECT key FROM idempotency_keys
+WHERE (caller, key) IN (
+    SELECT caller, key FROM idempotency_keys
     WHERE expires_at < now()
     LIMIT 10
     FOR UPDATE SKIP LOCKED
@@ -57,30 +77,44 @@ WHERE key IN (
 class IdempotentRequest:
     """What `run_idempotently` needs: the key, if any, and the database and the TTL of its response.
 
-    `fingerprint` distinguishes a retry of the same request from another request.
+    A key belongs to its `caller`. `fingerprint` distinguishes a retry of the same request from
+    another request.
     """
 
     database: Database
     ttl: timedelta
     key: str | None
-    fingerprint: bytes
+    caller: str = ""
+    fingerprint: bytes = b""
 
 
 async def get_idempotent_request(
     request: Request, database: DatabaseDep, settings: SettingsDep, key: IdempotencyKey = None
 ) -> IdempotentRequest:
     """The `IdempotentRequest` of this request."""
-    fingerprint = b"" if key is None else await _fingerprint(request)
     ttl = timedelta(seconds=settings.idempotency_ttl)
-    return IdempotentRequest(database, ttl, key, fingerprint)
-
-
-async def _fingerprint(request: Request) -> bytes:
-    request_line = f"{request.method} {request.url.path}\n"
-    return sha256(request_line.encode() + await request.body()).digest()
+    if key is None:
+        return IdempotentRequest(database, ttl, key)
+    return IdempotentRequest(database, ttl, key, _caller(request), await _fingerprint(request))
 
 
 IdempotentRequestDep = Annotated[IdempotentRequest, Depends(get_idempotent_request)]
+
+
+def _caller(request: Request) -> str:
+    """Who sent the request: a digest of its credentials, or "" if it has none.
+
+    Return the user id once the service has users: then a retry with a renewed token is a retry.
+    """
+    credentials = request.headers.get("Authorization")
+    return sha256(credentials.encode()).hexdigest() if credentials else ""
+
+
+async def _fingerprint(request: Request) -> bytes:
+    # Without the prefix of a proxy: a retry through another entrance is the same request.
+    path = request.url.path.removeprefix(request.scope["root_path"])
+    request_line = f"{request.method} {path}?{request.url.query}\n"
+    return sha256(request_line.encode() + await request.body()).digest()
 
 
 async def run_idempotently(
@@ -94,13 +128,10 @@ async def run_idempotently(
     async with idempotent_request.database.transaction() as connection:
         if idempotent_request.key is None:
             return await create(connection)
-        if not await connection.fetchval(TRY_LOCK, idempotent_request.key):
-            raise ProblemError(
-                409,
-                "A request with this Idempotency-Key is still in progress.",
-                {"Retry-After": "1"},
-            )
-        stored = await connection.fetchrow(FIND_RESPONSE, idempotent_request.key)
+        caller_and_key = (idempotent_request.caller, idempotent_request.key)
+        if not await connection.fetchval(TRY_LOCK, *caller_and_key):
+            raise _in_progress()
+        stored = await connection.fetchrow(FIND_RESPONSE, *caller_and_key)
         if stored is not None:
             return _stored_response(stored, idempotent_request.fingerprint)
         response = await create(connection)
@@ -108,26 +139,36 @@ async def run_idempotently(
         return response
 
 
+def _in_progress() -> ProblemError:
+    return ProblemError(
+        409, "A request with this Idempotency-Key is still in progress.", {"Retry-After": "1"}
+    )
+
+
 def _stored_response(stored: asyncpg.Record, fingerprint: bytes) -> Response:
     if stored["fingerprint"] != fingerprint:
         raise ProblemError(422, "This Idempotency-Key was used for another request.")
-    return Response(
-        content=stored["body"],
-        status_code=stored["status"],
-        headers=json.loads(stored["headers"]),
-    )
+    response = Response(stored["body"], stored["status"])
+    headers = json.loads(stored["headers"])
+    response.raw_headers = [(name.encode(), value.encode("latin-1")) for name, value in headers]
+    return response
 
 
 async def _store_response(
     connection: Connection, idempotent_request: IdempotentRequest, response: Response
 ) -> None:
-    await connection.execute(
+    """Store the response. Raises ProblemError (409) if another one is stored by now."""
+    is_stored = await connection.fetchval(
         STORE_RESPONSE,
+        idempotent_request.caller,
         idempotent_request.key,
         idempotent_request.fingerprint,
         response.status_code,
-        json.dumps(dict(response.headers)),
+        json.dumps(response.headers.items()),
         bytes(response.body),
         idempotent_request.ttl,
     )
+    if not is_stored:
+        # Only if two requests held the lock, for example on both sides of a failover.
+        raise _in_progress()
     await connection.execute(DELETE_EXPIRED)

@@ -38,6 +38,8 @@ def create_app_with_notes(settings: Settings) -> FastAPI:
                 raise RuntimeError("after the insert")
             response = json_response_with_etag(f"{number}".encode(), status=201)
             response.headers["Location"] = f"/notes/{number}"
+            response.headers.append("Link", "<first>")
+            response.headers.append("Link", "<second>")
             return response
 
         return await run_idempotently(idempotent_request, insert)
@@ -57,8 +59,13 @@ async def notes(
         yield client
 
 
-async def post_note(client: httpx.AsyncClient, key: str, text: str = "a") -> httpx.Response:
-    return await client.post("/notes", json={"text": text}, headers={"Idempotency-Key": key})
+async def post_note(
+    client: httpx.AsyncClient, key: str, text: str = "a", authorization: str = ""
+) -> httpx.Response:
+    headers = {"Idempotency-Key": key}
+    if authorization:
+        headers["Authorization"] = authorization
+    return await client.post("/notes", json={"text": text}, headers=headers)
 
 
 async def count_rows(database_url: str, table: str = "notes") -> int:
@@ -75,6 +82,7 @@ async def test_a_retry_gets_the_status_headers_and_body_of_the_first_response(
     assert (retry.status_code, retry.content) == (first.status_code, first.content)
     assert first.headers.pop("x-request-id") != retry.headers.pop("x-request-id")
     assert {"location", "etag", "content-type"} <= set(first.headers)
+    assert first.headers.get_list("link") == ["<first>", "<second>"]
     assert sorted(retry.headers.multi_items()) == sorted(first.headers.multi_items())
     assert await count_rows(database_url) == 1
 
@@ -113,16 +121,110 @@ async def test_concurrent_requests_with_one_key_create_once(
 
 
 async def test_a_request_is_409_while_another_one_with_its_key_is_in_progress(
+    make_settings: MakeSettings, serve: Serve, notes: httpx.AsyncClient
+) -> None:
+    """The other one runs in another process, as far as the lock is concerned."""
+    app = create_app(make_settings())
+    is_running = asyncio.Event()
+    may_end = asyncio.Event()
+
+    @app.post("/notes")
+    async def wait_for_permission(idempotent_request: IdempotentRequestDep) -> Response:
+        async def wait(_: Connection) -> Response:
+            is_running.set()
+            await may_end.wait()
+            return Response()
+
+        return await run_idempotently(idempotent_request, wait)
+
+    async with serve(app) as other_client:
+        running_request = asyncio.create_task(post_note(other_client, "key"))
+        async with asyncio.timeout(20):
+            await is_running.wait()
+        response = await post_note(notes, "key")
+        may_end.set()
+        assert (await running_request).status_code == 200
+    assert response.status_code == 409
+    assert "still in progress" in response.json()["detail"]
+
+
+async def test_a_key_does_not_collide_with_the_lock_of_the_migrations(
     notes: httpx.AsyncClient, database_url: str
 ) -> None:
     connection = await asyncpg.connect(database_url)
     async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('key', 0))")
-        response = await post_note(notes, "key")
-        assert response.status_code == 409
-        assert "still in progress" in response.json()["detail"]
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('migrations', 0))")
+        assert (await post_note(notes, "migrations")).status_code == 201
     await connection.close()
-    assert (await post_note(notes, "key")).status_code == 201
+
+
+async def test_a_key_belongs_to_the_caller(notes: httpx.AsyncClient, database_url: str) -> None:
+    responses = [
+        await post_note(notes, "key"),
+        await post_note(notes, "key", authorization="Bearer one"),
+        await post_note(notes, "key", authorization="Bearer two"),
+        await post_note(notes, "key", authorization="Bearer one"),
+    ]
+    assert [response.content for response in responses] == [b"1", b"2", b"3", b"2"]
+    assert await count_rows(database_url) == 3
+    stored_callers = await fetch_rows(database_url, "SELECT caller FROM idempotency_keys")
+    assert "Bearer" not in str(stored_callers)
+
+
+async def test_a_retry_through_another_entrance_gets_the_first_response(
+    make_settings: MakeSettings, serve: Serve, notes: httpx.AsyncClient
+) -> None:
+    """The other entrance is a proxy that adds a prefix to the path."""
+    first = await post_note(notes, "key")
+    async with serve(create_app_with_notes(make_settings()), root_path="/api") as client:
+        retry = await post_note(client, "key")
+    assert (retry.status_code, retry.content) == (first.status_code, first.content)
+
+
+async def test_the_key_of_a_request_with_another_query_is_refused(
+    notes: httpx.AsyncClient,
+) -> None:
+    headers = {"Idempotency-Key": "key"}
+    await notes.post("/notes", json={"text": "a"}, headers=headers)
+    response = await notes.post("/notes?dry-run=1", json={"text": "a"}, headers=headers)
+    assert response.status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("quoted", "unquoted"),
+    [('"key"', "key"), (r'"a\"b\\c"', r'a"b\c'), (f'"{"k" * 255}"', "k" * 255)],
+)
+async def test_a_key_in_quotes_is_the_same_key(
+    notes: httpx.AsyncClient, quoted: str, unquoted: str
+) -> None:
+    first = await post_note(notes, quoted)
+    retry = await post_note(notes, unquoted)
+    assert (retry.status_code, retry.content) == (first.status_code, first.content) == (201, b"1")
+
+
+async def test_a_valid_response_is_never_replaced(
+    make_settings: MakeSettings, serve: Serve, notes: httpx.AsyncClient, database_url: str
+) -> None:
+    """The row is stored without the lock, as after a failover, while a request is running."""
+    app = create_app(make_settings())
+
+    @app.post("/notes")
+    async def create_note(idempotent_request: IdempotentRequestDep) -> Response:
+        async def insert(connection: Connection) -> Response:
+            await connection.execute(INSERT_NOTE, "not stored")
+            await execute_sql(
+                database_url,
+                "INSERT INTO idempotency_keys"
+                " VALUES ('', 'key', '', 201, '[]', 'first', now() + interval '1 h')",
+            )
+            return Response(b"second", 201)
+
+        return await run_idempotently(idempotent_request, insert)
+
+    async with serve(app) as client:
+        assert (await post_note(client, "key")).status_code == 409
+    assert await count_rows(database_url) == 0
+    assert await fetch_rows(database_url, "SELECT body FROM idempotency_keys") == [(b"first",)]
 
 
 async def test_a_request_that_fails_stores_nothing_and_does_not_use_up_its_key(
@@ -158,7 +260,10 @@ async def test_an_expired_key_can_be_used_again_and_expired_keys_are_deleted(
     assert await count_rows(database_url, "idempotency_keys") == 1
 
 
-@pytest.mark.parametrize("key", ["", "k" * 256, "two words", "caf\xe9"])
+@pytest.mark.parametrize(
+    "key",
+    ["", "k" * 256, "two words", "caf\xe9", '""', '"open', f'"{"k" * 256}"', '"a" "b"', r'"\a"'],
+)
 async def test_an_invalid_key_is_422(notes: httpx.AsyncClient, key: str) -> None:
     headers = {b"Idempotency-Key": key.encode("latin-1")}
     response = await notes.post("/notes", json={"text": "a"}, headers=headers)

@@ -9,12 +9,14 @@ down_revision = None
 def upgrade() -> None:
     op.execute("""
         CREATE TABLE idempotency_keys (
-            key text PRIMARY KEY,
+            caller text NOT NULL,
+            key text NOT NULL,
             fingerprint bytea NOT NULL,
             status smallint NOT NULL,
             headers json NOT NULL,
             body bytea NOT NULL,
-            expires_at timestamptz NOT NULL
+            expires_at timestamptz NOT NULL,
+            PRIMARY KEY (caller, key)
         )
     """)
     op.execute("CREATE INDEX idempotency_keys_expires_at ON idempotency_keys (expires_at)")
