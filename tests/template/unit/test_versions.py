@@ -7,7 +7,7 @@ from tools.checkout import PROJECT, get_docker_environment, run_command
 
 FAKE_PYTHON = """#!/bin/sh
 case "$*" in
-"-m venv .uv") mkdir -p .uv/bin && cp "$0" .uv/bin/python ;;
+"-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
 "-m pip install "*) echo "$@" ;;
 esac
 """
