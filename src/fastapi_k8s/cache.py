@@ -84,7 +84,7 @@ class Cache:
             return await command
         except (RedisError, OSError) as error:
             if not self._circuit_is_open():
-                logger.warning("cache failed", extra={"fields": {"error": type(error).__name__}})
+                logger.warning("cache failed", extra={"error": type(error).__name__})
             self._circuit_open_until = monotonic() + CIRCUIT_OPEN_SECONDS
             return None
 

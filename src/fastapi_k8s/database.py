@@ -60,7 +60,7 @@ class Database:
             async with self.pool.acquire(timeout=self.pool_timeout) as connection:
                 yield connection
         except UNAVAILABLE_ERRORS as error:
-            logger.warning("database unavailable", extra={"fields": {"error": repr(error)}})
+            logger.warning("database unavailable", extra={"error": repr(error)})
             raise DatabaseUnavailableError from error
 
     @asynccontextmanager

@@ -8,6 +8,8 @@ import pty
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,8 @@ from fastapi_k8s.observability.logs import (
 from tests.conftest import LogLines
 
 logger = logging.getLogger("test")
+CIRCULAR: list[Any] = []
+CIRCULAR.append(CIRCULAR)
 LOG_AN_EXCEPTION = """
 import logging.config
 from fastapi_k8s.observability.logs import logging_config
@@ -27,7 +31,7 @@ logging.config.dictConfig(logging_config())
 try:
     1 / 0
 except ZeroDivisionError:
-    logging.getLogger("test").exception("it failed", extra={"fields": {"thing": 7}})
+    logging.getLogger("test").exception("it failed", extra={"thing": 7})
 """
 
 
@@ -46,7 +50,7 @@ class FakeStdout(io.StringIO):
 
 def test_a_line_has_time_level_logger_message_and_fields(log_lines: LogLines) -> None:
     started_at = datetime.now(UTC)
-    logger.warning("%s happened", "it", extra={"fields": {"thing": 7}})
+    logger.warning("%s happened", "it", extra={"thing": 7})
     [line] = log_lines()
     assert started_at <= datetime.fromisoformat(line.pop("time")) <= datetime.now(UTC)
     assert line == {"level": "WARNING", "logger": "test", "message": "it happened", "thing": 7}
@@ -78,8 +82,56 @@ def test_a_message_with_line_breaks_stays_on_one_line(log_lines: LogLines) -> No
 
 
 def test_a_field_that_json_cannot_represent_is_written_as_text(log_lines: LogLines) -> None:
-    logger.info("it", extra={"fields": {"when": datetime(2026, 1, 2, tzinfo=UTC)}})
-    assert log_lines()[0]["when"] == "2026-01-02 00:00:00+00:00"
+    when = datetime(2026, 1, 2, tzinfo=UTC)
+    logger.info("it", extra={"when": when, "path": Path("/a"), "ratio": float("nan")})
+    [line] = log_lines()
+    assert (line["when"], line["path"], line["ratio"]) == ("2026-01-02T00:00:00Z", "/a", "NaN")
+
+
+@pytest.mark.parametrize(
+    "value", ["\ud800", b"\xff", CIRCULAR], ids=["surrogate", "bytes", "cycle"]
+)
+def test_a_field_that_cannot_be_encoded_does_not_lose_the_line(
+    log_lines: LogLines, value: object
+) -> None:
+    logger.info("it", extra={"value": value, "thing": 7})
+    [line] = log_lines()
+    assert (line["message"], line["value"], line["thing"]) == ("it", str(value), "7")
+
+
+def test_a_field_cannot_replace_another_value_of_the_line(log_lines: LogLines) -> None:
+    token = request_context.set({"request_id": "abc"})
+    try:
+        fields = {"level": 3, "time": 0, "logger": "x", "exception": "x", "request_id": "x"}
+        logger.error("it", extra=fields, exc_info=ValueError("the error"))
+    finally:
+        request_context.reset(token)
+    [line] = log_lines()
+    assert (line["level"], line["logger"], line["request_id"]) == ("ERROR", "test", "abc")
+    assert datetime.fromisoformat(line["time"])
+    assert line["exception"]["message"] == "the error"
+    for name, value in fields.items():
+        assert line[f"extra_{name}"] == value
+
+
+def test_attributes_that_are_no_fields_are_not_in_the_line(log_lines: LogLines) -> None:
+    """Uvicorn passes `color_message`. Other formatters set `message` and `asctime`."""
+    logger.info("it", extra={"color_message": "\x1b[1mit"})
+    assert log_lines()[0].keys() == {"time", "level", "logger", "message"}
+    record = logging.makeLogRecord({"msg": "it", "message": "it", "asctime": "now"})
+    line = json.loads(JsonFormatter().format(record))
+    assert line.keys() == {"time", "level", "logger", "message"}
+
+
+def test_stack_info_is_logged(log_lines: LogLines) -> None:
+    logger.info("it", stack_info=True)
+    assert "test_stack_info_is_logged" in log_lines()[0]["stack_info"]
+
+
+def test_the_time_always_has_microseconds() -> None:
+    record = logging.makeLogRecord({"msg": "it", "created": 1_767_312_000.0})
+    line = json.loads(JsonFormatter().format(record))
+    assert line["time"] == "2026-01-02T00:00:00.000000+00:00"
 
 
 def test_an_exception_is_logged_with_its_stack_and_its_cause(log_lines: LogLines) -> None:
@@ -124,6 +176,42 @@ def test_the_formatter_is_chosen_once(
     assert stdout.checks == 1
 
 
+def format_for_console(message: str, **attributes: object) -> str:
+    record = logging.makeLogRecord({"msg": message, "levelname": "INFO", **attributes})
+    return ConsoleFormatter().format(record)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("/a\nERROR forged", '"/a\\nERROR forged"'),
+        ("/\x1b[2J", "/\\x1b[2J"),
+        ("/\x9b2J", "/\\x9b2J"),
+        ("/\r", "/\\r"),
+        ("/\u2028\u202e", "/\\u2028\\u202e"),
+        ("/a status=500", '"/a status=500"'),
+        ('"', '"\\""'),
+        ("", '""'),
+        ("/é/日本", "/é/日本"),
+        (404, "404"),
+    ],
+)
+def test_text_for_a_terminal_has_no_control_characters_and_no_forged_field(
+    value: object, text: str
+) -> None:
+    assert format_for_console("request", path=value) == f"INFO request path={text}"
+    assert format_for_console("\x1b]0;title\x07") == "INFO \\x1b]0;title\\x07"
+
+
+def test_further_lines_of_text_are_indented_so_that_they_forge_no_line() -> None:
+    assert format_for_console("a\nERROR b\n", thing=7) == "INFO a\n    ERROR b thing=7"
+    error = ValueError("c\nERROR d\x1b")
+    text = format_for_console("it", exc_info=(ValueError, error, None), stack_info="the stack")
+    first_line, *further_lines = text.split("\n")
+    assert first_line == "INFO it"
+    assert further_lines == ["    ValueError: c", "    ERROR d\\x1b", "    the stack"]
+
+
 def test_a_terminal_gets_text() -> None:
     terminal, stdout = pty.openpty()
     subprocess.run([sys.executable, "-c", LOG_AN_EXCEPTION], stdout=stdout, check=True)
@@ -131,12 +219,12 @@ def test_a_terminal_gets_text() -> None:
     first_line, *stack = os.read(terminal, 65536).decode().splitlines()
     os.close(terminal)
     assert first_line == "ERROR it failed thing=7"
-    assert "ZeroDivisionError: division by zero" in stack
+    assert "    ZeroDivisionError: division by zero" in stack
 
 
 def test_a_pipe_gets_one_line_of_json() -> None:
     command = [sys.executable, "-c", LOG_AN_EXCEPTION]
     process = subprocess.run(command, capture_output=True, check=True)
     [line] = process.stdout.splitlines()
-    assert line.startswith(b'{"time": ')
+    assert line.startswith(b'{"time":')
     assert process.stderr == b""

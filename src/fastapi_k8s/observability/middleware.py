@@ -93,4 +93,4 @@ def _record_request(scope: Scope, status: int, seconds: float) -> None:
         "duration_ms": round(seconds * 1000, 2),
         "client": client[0] if client else None,
     }
-    logger.info("request", extra={"fields": fields})
+    logger.info("request", extra=fields)
