@@ -1,5 +1,6 @@
 """Problem details (RFC 9457): the model, the response, and the handlers of exceptions."""
 
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -7,13 +8,17 @@ from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
 from pydantic import BaseModel, Field
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .routing import allowed_methods
+
+logger = logging.getLogger(__name__)
+
 PROBLEM_MEDIA_TYPE = "application/problem+json"
-ALLOW_CANDIDATES = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 REASON_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
 """The names of RFC 9110. Python 3.11 and 3.12 have the older ones."""
 
@@ -84,22 +89,14 @@ def add_exception_handlers(app: FastAPI) -> None:
         headers = error.headers
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             # Starlette lists the methods of the first matching route only.
-            headers = {"Allow": ", ".join(_allowed_methods(request))}
+            methods = allowed_methods(request.app.routes, request.scope)
+            if methods:
+                headers = {"Allow": ", ".join(sorted(methods))}
         return problem_response(request.scope, error.status_code, error.detail, headers)
 
     @app.exception_handler(RequestValidationError)
     async def handle_invalid_request(request: Request, error: RequestValidationError) -> Response:
         return _invalid_request_response(request.scope, error)
-
-
-def _allowed_methods(request: Request) -> list[str]:
-    """All methods that the path supports (RFC 9110, section 15.5.6)."""
-    methods = []
-    for method in ALLOW_CANDIDATES:
-        scope = {**request.scope, "method": method}
-        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
-            methods.append(method)
-    return methods
 
 
 def _invalid_request_response(scope: Scope, error: RequestValidationError) -> Response:
@@ -133,39 +130,59 @@ def _without_surrogates(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-class ContentTooLargeMiddleware:
-    """Replaces the text/plain 413 of Starlette with problem details.
+class ErrorMiddleware:
+    """Answers with problem details where no exception handler can.
 
-    If Content-Length exceeds `max_body_size`, Starlette sends its own 413 and discards the response
-    of the exception handler. A body without Content-Length is counted as it arrives: FastAPI then
-    raises an `HTTPException`, and the response of its handler needs no replacement.
+    - Exceptions that no handler handles: 500, without the text of the exception, which is logged.
+    - A Content-Length above `max_body_size`: Starlette sends its own 413 in text/plain and discards
+      the response of the handler. A body without Content-Length needs no replacement.
+
+    `ObservabilityMiddleware` tells it by the scope whether the response has begun: a second wrapper
+    around `send` would cost each request 1 µs.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not _declares_length(scope):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        is_replaced = False
-
-        async def send_or_replace(message: Message) -> None:
-            nonlocal is_replaced
-            if is_replaced:
-                return
-            if _is_plain_413(message):
-                is_replaced = True
-                response = problem_response(scope, 413, reason_phrase(413))
+        if _declares_length(scope):
+            send = _replace_plain_413(scope, receive, send)
+        try:
+            await self._app(scope, receive, send)
+        except Exception:
+            has_begun = "response_status" in scope
+            if has_begun and "response_is_complete" not in scope:
+                # The server logs the exception and closes the connection, so that the client sees
+                # that the response is incomplete.
+                raise
+            logger.exception("unhandled error")
+            if not has_begun:
+                response = problem_response(scope, 500, "An unexpected error occurred.")
                 await response(scope, receive, send)
-            else:
-                await send(message)
-
-        await self._app(scope, receive, send_or_replace)
 
 
 def _declares_length(scope: Scope) -> bool:
     return any(name == b"content-length" for name, _ in scope["headers"])
+
+
+def _replace_plain_413(scope: Scope, receive: Receive, send: Send) -> Send:
+    """A `send` that sends problem details instead of a 413 in text/plain."""
+    is_replaced = False
+
+    async def send_or_replace(message: Message) -> None:
+        nonlocal is_replaced
+        if is_replaced:
+            return
+        if _is_plain_413(message):
+            is_replaced = True
+            await problem_response(scope, 413, reason_phrase(413))(scope, receive, send)
+        else:
+            await send(message)
+
+    return send_or_replace
 
 
 def _is_plain_413(message: Message) -> bool:
@@ -174,3 +191,28 @@ def _is_plain_413(message: Message) -> bool:
     if message["status"] != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return False
     return (b"content-type", PROBLEM_MEDIA_TYPE.encode()) not in message["headers"]
+
+
+class ProblemCORSMiddleware(CORSMiddleware):
+    """Refuses a preflight request with problem details instead of text/plain."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """The response to a preflight request."""
+        response = super().preflight_response(request_headers)
+        if response.status_code == HTTPStatus.OK:
+            return response
+        return _RefusedPreflight(response)
+
+
+class _RefusedPreflight(Response):
+    """Problem details with the CORS headers of another response."""
+
+    def __init__(self, plain_response: Response) -> None:
+        super().__init__(plain_response.body, plain_response.status_code)
+        del plain_response.headers["Content-Length"], plain_response.headers["Content-Type"]
+        self.cors_headers = plain_response.headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        detail = f"{bytes(self.body).decode()}."
+        response = problem_response(scope, self.status_code, detail, self.cors_headers)
+        await response(scope, receive, send)

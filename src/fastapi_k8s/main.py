@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
 
@@ -14,7 +13,7 @@ from . import NAME, health
 from .cache import open_cache
 from .database import open_database
 from .dependencies import LifespanState
-from .errors import ContentTooLargeMiddleware, add_exception_handlers
+from .errors import ErrorMiddleware, ProblemCORSMiddleware, add_exception_handlers
 from .items import routes as items  # example
 from .migrations import newest_revision
 from .observability import metrics
@@ -83,17 +82,21 @@ def add_routes(app: FastAPI, settings: Settings) -> None:
 
 
 def add_middleware(app: FastAPI, settings: Settings) -> None:
-    """Wrap the routes. The middleware that is added last is the outermost."""
-    app.add_middleware(ContentTooLargeMiddleware)
-    app.add_middleware(ObservabilityMiddleware)
+    """Wrap the routes. The middleware that is added last is the outermost.
+
+    CORS is outside of the errors, so that browsers can read a 500, and inside of the observability,
+    so that preflight requests are logged.
+    """
+    app.add_middleware(ErrorMiddleware)
     if settings.cors_origins:
         app.add_middleware(
-            CORSMiddleware,
+            ProblemCORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["*"],
             allow_headers=["*"],
             expose_headers=["ETag", "Location", "X-Request-ID"],
         )
+    app.add_middleware(ObservabilityMiddleware, routes=app.routes)
 
 
 def operation_id(route: APIRoute) -> str:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from fastapi import APIRouter
+from fastapi import APIRouter, BackgroundTasks
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, field_validator
 
@@ -44,6 +44,17 @@ async def read_thing(thing_id: int) -> int:
 @router.put("/{thing_id}")
 async def replace_thing(thing_id: int, thing: Thing, if_match: IfMatch) -> str:
     return if_match
+
+
+@router.post("/{thing_id}/reports")
+async def create_report(thing_id: int, tasks: BackgroundTasks) -> str:
+    """Raise an exception in a background task, after the response."""
+
+    async def report() -> None:
+        raise RuntimeError("hidden") from KeyError(thing_id)
+
+    tasks.add_task(report)
+    return "accepted"
 
 
 @router.delete("/{thing_id}")

@@ -1,5 +1,6 @@
 """Each request is logged as one access log line, except requests of probes."""
 
+import json
 from typing import Any
 
 import httpx
@@ -14,7 +15,13 @@ def access_lines(log_lines: LogLines) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/things/7", 200), ("GET", "/unknown", 404), ("DELETE", "/things/7", 500)],
+    [
+        ("GET", "/things/7", 200),
+        ("HEAD", "/things/7", 200),
+        ("GET", "/unknown", 404),
+        ("PROPFIND", "/things/7", 405),
+        ("DELETE", "/things/7", 500),
+    ],
 )
 async def test_each_request_is_logged_as_one_access_log_line(
     things: httpx.AsyncClient, log_lines: LogLines, method: str, path: str, status: int
@@ -50,3 +57,12 @@ async def test_a_path_cannot_inject_a_log_line(
     await things.get('/a%0A{"level":"ERROR"}')
     [line] = access_lines(log_lines)
     assert line["path"] == '/a\n{"level":"ERROR"}'
+
+
+async def test_a_long_path_is_shortened(things: httpx.AsyncClient, log_lines: LogLines) -> None:
+    """Container runtimes split a line of more than 16 KiB, and JSON escapes these characters."""
+    path = "/" + "\U0001f4a1" * 2000
+    await things.get(path)
+    [line] = access_lines(log_lines)
+    assert line["path"] == f"{path[:1024]}... (2001 characters)"
+    assert len(json.dumps(line)) < 16_384

@@ -40,9 +40,9 @@ async def test_an_unknown_path_is_404(things: httpx.AsyncClient, path: str) -> N
     ("method", "path", "allowed"),
     [
         ("POST", "/openapi.json", "GET, HEAD"),
-        ("PATCH", "/things", "GET, POST"),
-        ("PATCH", "/things/7", "DELETE, GET, PUT"),
-        ("OPTIONS", "/things/7", "DELETE, GET, PUT"),
+        ("PATCH", "/things", "GET, HEAD, POST"),
+        ("PATCH", "/things/7", "DELETE, GET, HEAD, PUT"),
+        ("OPTIONS", "/things/7", "DELETE, GET, HEAD, PUT"),
     ],
 )
 async def test_an_unsupported_method_is_405_with_all_methods_in_allow(

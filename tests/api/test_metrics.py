@@ -1,11 +1,18 @@
 """The metrics of /metrics: how requests are counted, and how metrics are named."""
 
+import asyncio
 import re
+from pathlib import Path
 
 import httpx
+from fastapi import APIRouter, BackgroundTasks, FastAPI
+from fastapi.staticfiles import StaticFiles
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
+
+from fastapi_k8s.main import create_app
+from tests.conftest import LogLines, MakeSettings, Serve
 
 REQUEST_COUNT = "http_request_duration_seconds_count"
 UNIT_ABBREVIATIONS = "_(milli|micro|nano)?(minutes|hours|days|ms|us|bits)(_|$)"
@@ -60,6 +67,82 @@ async def test_all_unknown_paths_have_the_route_none(client: httpx.AsyncClient) 
         await client.get(path)
     assert await count_requests(client, **labels) - before == 3
     assert "random" not in str(await read_metrics(client))
+
+
+async def test_each_route_has_its_whole_path_as_label(
+    make_settings: MakeSettings, serve: Serve, tmp_path: Path
+) -> None:
+    """Also /docs, the routes of a router that is included twice, and mounted applications."""
+    router = APIRouter(prefix="/things")
+
+    @router.get("/{thing_id}")
+    async def read_thing(thing_id: int) -> int:
+        return thing_id
+
+    mounted_app = FastAPI()
+    mounted_app.include_router(router)
+    (tmp_path / "file").touch()
+    app = create_app(make_settings())
+    app.mount("/static", StaticFiles(directory=tmp_path))
+    app.mount("/mounted/{name}", mounted_app)
+    app.include_router(router, prefix="/v1")
+    app.include_router(router, prefix="/v2", include_in_schema=False)  # operation ids are unique
+    labels = {
+        "/docs": "/docs",
+        "/openapi.json": "/openapi.json",
+        "/v1/things/1": "/v1/things/{thing_id}",
+        "/v2/things/1": "/v2/things/{thing_id}",
+        "/static/file": "/static",
+        "/mounted/random/things/1": "/mounted/{name}",
+    }
+    async with serve(app) as client:
+        for path, route in labels.items():
+            before = await count_requests(client, method="GET", route=route, status="200")
+            assert (await client.get(path)).status_code == 200
+            after = await count_requests(client, method="GET", route=route, status="200")
+            assert after - before == 1, path
+
+
+async def test_a_route_that_is_added_while_the_application_runs_has_its_path_as_label(
+    make_settings: MakeSettings, serve: Serve
+) -> None:
+    app = create_app(make_settings())
+    async with serve(app) as client:
+        for method in ("GET", "POST"):
+            app.add_api_route("/late", lambda: "late", methods=[method])
+        await client.post("/late")
+        labels = {"method": "POST", "route": "/late", "status": "200"}
+        assert await count_requests(client, **labels) == 1
+
+
+async def test_unknown_methods_are_counted_together(things: httpx.AsyncClient) -> None:
+    """A client could otherwise create a time series with each method that the parser accepts."""
+    labels = {"method": "_OTHER", "route": "/things/{thing_id}", "status": "405"}
+    before = await count_requests(things, **labels)
+    for method in ("PROPFIND", "M-SEARCH"):
+        await things.request(method, "/things/7")
+    assert await count_requests(things, **labels) - before == 2
+    assert "PROPFIND" not in str(await read_metrics(things))
+
+
+async def test_the_duration_does_not_include_background_tasks(
+    make_settings: MakeSettings, serve: Serve, log_lines: LogLines
+) -> None:
+    app = create_app(make_settings())
+    may_end = asyncio.Event()
+
+    @app.get("/with-task")
+    async def respond(tasks: BackgroundTasks) -> str:
+        tasks.add_task(may_end.wait)
+        return "done"
+
+    async with serve(app) as client:
+        await client.get("/with-task")
+        # The task still runs, and the request is already counted and logged.
+        assert await count_requests(client, route="/with-task") == 1
+        lines = [line for line in log_lines() if line["message"] == "request"]
+        assert [line["path"] for line in lines] == ["/with-task"]
+        may_end.set()
 
 
 async def test_refused_bodies_are_counted(things: httpx.AsyncClient) -> None:

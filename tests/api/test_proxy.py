@@ -4,7 +4,9 @@ import httpx
 import pytest
 
 from fastapi_k8s.main import create_app
-from tests.conftest import MakeSettings, Serve
+from tests.conftest import LogLines, MakeSettings, Serve
+
+from .test_errors import read_problem
 
 ALLOWED_ORIGIN = "https://allowed.example"
 OTHER_ORIGIN = "https://other.example"
@@ -48,26 +50,64 @@ async def test_preflight_requests_of_the_configured_origins_are_allowed(
         assert response.headers[ALLOW_ORIGIN] == ALLOWED_ORIGIN
         assert "PUT" in response.headers["access-control-allow-methods"]
         assert "if-match" in response.headers["access-control-allow-headers"].lower()
-        headers = {"Origin": OTHER_ORIGIN, **PREFLIGHT}
-        refused = await client.options("/version", headers=headers)
-        assert refused.status_code == 400
+
+
+async def test_a_preflight_request_has_a_request_id_an_access_log_line_and_a_metric(
+    make_settings: MakeSettings, serve: Serve, log_lines: LogLines
+) -> None:
+    async with serve(create_app(make_settings(cors_origins=ALLOWED_ORIGIN))) as client:
+        headers = {"Origin": ALLOWED_ORIGIN, **PREFLIGHT}
+        response = await client.options("/version", headers=headers)
+        [line] = [line for line in log_lines() if line["message"] == "request"]
+        assert line["request_id"] == response.headers["x-request-id"]
+        assert (line["method"], line["path"], line["status"]) == ("OPTIONS", "/version", 200)
+        metrics = (await client.get("/metrics")).text
+        assert 'count{method="OPTIONS",route="none",status="200"}' in metrics
+
+
+@pytest.mark.parametrize(
+    ("origin", "method", "detail"),
+    [
+        (OTHER_ORIGIN, "PUT", "Disallowed CORS origin."),
+        (ALLOWED_ORIGIN, "CONNECT", "Disallowed CORS method."),
+    ],
+)
+async def test_a_refused_preflight_request_is_problem_details(
+    make_settings: MakeSettings, serve: Serve, origin: str, method: str, detail: str
+) -> None:
+    async with serve(create_app(make_settings(cors_origins=ALLOWED_ORIGIN))) as client:
+        headers = {"Origin": origin, "Access-Control-Request-Method": method}
+        response = await client.options("/version", headers=headers)
+    problem = read_problem(response, 400)
+    assert problem["detail"] == detail
+    assert "Origin" in response.headers["vary"]
+    assert (ALLOW_ORIGIN in response.headers) == (origin == ALLOWED_ORIGIN)
 
 
 async def test_error_responses_have_the_cors_headers(
     make_settings: MakeSettings, serve: Serve
 ) -> None:
     """Without them, a browser does not show the response to the page."""
-    app = create_app(make_settings(cors_origins=ALLOWED_ORIGIN))
+    app = create_app(make_settings(cors_origins=ALLOWED_ORIGIN, max_body_size=100))
 
     @app.get("/failing")
     async def fail() -> None:
         raise RuntimeError
+
+    @app.post("/bodies")
+    async def receive_body(body: list[int]) -> list[int]:
+        return body
 
     async with serve(app) as client:
         for path, status in (("/failing", 500), ("/unknown", 404)):
             response = await client.get(path, headers={"Origin": ALLOWED_ORIGIN})
             assert response.status_code == status
             assert response.headers[ALLOW_ORIGIN] == ALLOWED_ORIGIN
+            read_problem(response, status)
+        headers = {"Origin": ALLOWED_ORIGIN, "Content-Type": "application/json"}
+        response = await client.post("/bodies", content=b" " * 1000, headers=headers)
+        assert response.headers[ALLOW_ORIGIN] == ALLOWED_ORIGIN
+        read_problem(response, 413)
 
 
 async def test_a_root_path_is_in_the_documentation_and_not_in_the_routes(

@@ -36,12 +36,24 @@ async def test_the_next_request_on_the_connection_succeeds(things: httpx.AsyncCl
     assert (await things.get("/things/7")).json() == 7
 
 
-async def test_an_error_after_the_start_of_the_response_closes_the_connection_and_is_logged(
+async def test_an_error_after_the_start_of_the_response_closes_the_connection_and_is_logged_once(
     things: httpx.AsyncClient, log_lines: LogLines
 ) -> None:
     with pytest.raises(httpx.RemoteProtocolError):
-        await things.get("/things")
-    lines = [line for line in log_lines() if line["message"] == "unhandled error"]
-    assert [line["exception"]["message"] for line in lines] == ["hidden"]
+        await things.get("/things", headers={"X-Request-ID": "abc"})
+    [line] = [line for line in log_lines() if line["level"] == "ERROR"]
+    assert line["exception"]["message"] == "hidden"
+    assert line["request_id"] == "abc"
     [access_line] = [line for line in log_lines() if line["message"] == "request"]
     assert access_line["status"] == 200  # as in the response, whose head was sent already
+
+
+async def test_the_error_of_a_background_task_is_logged_once_and_leaves_the_connection_open(
+    things: httpx.AsyncClient, log_lines: LogLines
+) -> None:
+    response = await things.post("/things/7/reports", headers={"X-Request-ID": "abc"})
+    assert (response.status_code, response.json()) == (200, "accepted")
+    assert (await things.get("/things/7")).json() == 7
+    [line] = [line for line in log_lines() if line["level"] == "ERROR"]
+    assert (line["message"], line["exception"]["message"]) == ("unhandled error", "hidden")
+    assert line["request_id"] == "abc"

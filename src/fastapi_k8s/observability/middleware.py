@@ -1,14 +1,13 @@
-"""The middleware around every request: its ids, access log line, metrics, and unhandled errors."""
+"""The middleware around every request: its id, its access log line and its metrics."""
 
 import logging
 import re
 from secrets import token_hex
 from time import perf_counter
 
-from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..errors import problem_response
+from ..routing import PathTemplates, Routes, serve_head_as_get
 from . import metrics
 from .logs import request_context
 
@@ -18,17 +17,29 @@ REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
 TRACEPARENT_PATTERN = re.compile(
     rb"(?!ff)[\da-f]{2}-(?!0{32})[\da-f]{32}-(?!0{16})[\da-f]{16}-[\da-f]{2}"
 )
-ID_HEADERS = {"request_id": b"x-request-id", "traceparent": b"traceparent"}
 UNMATCHED_ROUTE = "none"
 UNLOGGED_ROUTES = {"/health", "/ready", "/metrics"}
 """Requested every few seconds: their lines would drown all others."""
+
+KNOWN_METHODS = frozenset(
+    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
+)
+OTHER_METHOD = "_OTHER"
+"""OpenTelemetry's name for a method that is not known."""
+
+MAX_PATH_LENGTH = 1024
+"""Characters of a path in the log. JSON can need 12 bytes for one, and container runtimes split a
+line of more than 16 KiB.
+"""
 
 
 class ObservabilityMiddleware:
     """A pure ASGI middleware: `BaseHTTPMiddleware` would halve the throughput."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, routes: Routes) -> None:
         self._app = app
+        self._routes = routes
+        self._templates = PathTemplates(routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -37,29 +48,48 @@ class ObservabilityMiddleware:
         started_at = perf_counter()
         ids = _request_ids(scope)
         scope["request_id"] = ids["request_id"]
-        id_headers = [(ID_HEADERS[name], value.encode()) for name, value in ids.items()]
-        status = 0  # until the response begins
+        # Not reset at the end: the server logs an exception that reaches it. Each request is a
+        # task of its own, so the next one does not see these ids.
+        request_context.set(ids)
+        id_header = (b"x-request-id", ids["request_id"].encode())
+        method = scope["method"]
+        scope = serve_head_as_get(self._routes, scope)
 
-        async def send_with_ids(message: Message) -> None:
-            nonlocal status
+        async def send_and_record(message: Message) -> None:
             if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message["headers"], *id_headers]
+                scope["response_status"] = message["status"]
+                message["headers"] = [*message.get("headers", ()), id_header]
+                await send(message)
+                return
             await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                scope["response_is_complete"] = True
+                # Not when the application returns: background tasks run before that.
+                self._record(scope, method, perf_counter() - started_at)
 
-        token = request_context.set(ids)
         try:
-            await self._app(scope, receive, send_with_ids)
-        except Exception:
-            logger.exception("unhandled error")
-            response_has_begun = status != 0
-            if response_has_begun:
-                raise  # the server closes the connection, so that the client sees the failure
-            response = problem_response(scope, 500, "An unexpected error occurred.")
-            await response(scope, receive, send_with_ids)
+            await self._app(scope, receive, send_and_record)
         finally:
-            _record_request(scope, status, perf_counter() - started_at)
-            request_context.reset(token)
+            if "response_is_complete" not in scope:
+                self._record(scope, method, perf_counter() - started_at)
+
+    def _record(self, scope: Scope, method: str, seconds: float) -> None:
+        """Observe the duration. Write the access log line, except for UNLOGGED_ROUTES."""
+        status = scope.get("response_status", 0)  # 0: the response has not begun
+        route = self._templates.find(scope) or UNMATCHED_ROUTE
+        known_method = method if method in KNOWN_METHODS else OTHER_METHOD
+        metrics.request_duration(known_method, route, status).observe(seconds)
+        if route in UNLOGGED_ROUTES:
+            return
+        client = scope["client"]
+        fields = {
+            "method": method,
+            "path": _shorten(scope["path"]),
+            "status": status,
+            "duration_ms": round(seconds * 1000, 2),
+            "client": client[0] if client else None,
+        }
+        logger.info("request", extra=fields)
 
 
 def _request_ids(scope: Scope) -> dict[str, str]:
@@ -68,29 +98,18 @@ def _request_ids(scope: Scope) -> dict[str, str]:
     See https://www.w3.org/TR/trace-context/#traceparent-header.
     """
     headers = dict(scope["headers"])
-    request_id = headers.get(b"x-request-id", b"")
-    traceparent = headers.get(b"traceparent", b"")
-    ids = {"request_id": token_hex(16)}
-    if REQUEST_ID_PATTERN.fullmatch(request_id):
-        ids["request_id"] = request_id.decode()
-    if TRACEPARENT_PATTERN.fullmatch(traceparent):
+    request_id = headers.get(b"x-request-id")
+    traceparent = headers.get(b"traceparent")
+    if request_id and REQUEST_ID_PATTERN.fullmatch(request_id):
+        ids = {"request_id": request_id.decode()}
+    else:
+        ids = {"request_id": token_hex(16)}
+    if traceparent and TRACEPARENT_PATTERN.fullmatch(traceparent):
         ids["traceparent"] = traceparent.decode()
     return ids
 
 
-def _record_request(scope: Scope, status: int, seconds: float) -> None:
-    """Observe the duration. Write the access log line, except for UNLOGGED_ROUTES."""
-    route = scope.get("route")
-    path = route.path if isinstance(route, APIRoute) else UNMATCHED_ROUTE
-    metrics.request_duration(scope["method"], path, status).observe(seconds)
-    if path in UNLOGGED_ROUTES:
-        return
-    client = scope["client"]
-    fields = {
-        "method": scope["method"],
-        "path": scope["path"],
-        "status": status,
-        "duration_ms": round(seconds * 1000, 2),
-        "client": client[0] if client else None,
-    }
-    logger.info("request", extra=fields)
+def _shorten(path: str) -> str:
+    if len(path) <= MAX_PATH_LENGTH:
+        return path
+    return f"{path[:MAX_PATH_LENGTH]}... ({len(path)} characters)"
