@@ -1,4 +1,13 @@
 """A small FastAPI service on PostgreSQL and Redis."""
 
+import os
+import signal
+
 NAME = "fastapi-k8s"
 """The name of the distribution, of the command line program and of the service."""
+
+if os.getpid() == 1:  # pragma: no cover (tests/container/test_life.py)
+    # The kernel discards SIGTERM for PID 1 of a container unless there is a handler. Gunicorn
+    # installs its own after it has imported the application, and `migrate` has none: a container
+    # that is stopped before would run until it is killed.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))

@@ -1,5 +1,6 @@
 """Every setting of the service. docs/configuration.md explains them."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +19,7 @@ DATABASE_SCHEMES = ("postgresql", "postgres")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 SSL_MODES = ("allow", "disable", "prefer", "require", "verify-ca", "verify-full")
 DEFAULT_PORTS = {"http": 80, "https": 443}
+ROOT_PATH_PATTERN = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 DEVELOPMENT_PASSWORDS = {"", "development", "postgres", "password", "secret", "changeme"}
 
 
@@ -45,7 +47,7 @@ class Settings(BaseSettings):
     max_body_size: int = Field(1_048_576, ge=1)
     # NoDecode: pydantic-settings would expect a JSON array in the environment.
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
-    root_path: str = Field("", pattern="^(/.*[^/])?$")
+    root_path: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     app_version: str = ""
     git_sha: str = "unknown"
@@ -74,6 +76,17 @@ class Settings(BaseSettings):
         except (ValueError, TypeError):
             raise ValueError(_url_hint(REDIS_SCHEMES)) from None
         _check_password(url, info)
+        return value
+
+    @field_validator("root_path")
+    @classmethod
+    def _check_root_path(cls, value: str) -> str:
+        # Uvicorn responds to every request with 400 if there is another character in the prefix.
+        if not ROOT_PATH_PATTERN.fullmatch(value):
+            raise ValueError(
+                "must be a path such as /api, without a trailing slash,"
+                " of ASCII letters, digits and the characters . _ ~ -"
+            )
         return value
 
     @field_validator("cors_origins", mode="before")

@@ -2,16 +2,18 @@
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
 from fastapi_k8s import main
+from fastapi_k8s.dependencies import DatabaseDep
 
 
 def create_app_with_test_routes() -> FastAPI:
-    """The application with a route for the process id of the worker, and a slow route."""
+    """The application with routes that show or disturb the process that serves them."""
     app = main.create_app_from_environment()
 
     @app.get("/process")
@@ -22,6 +24,16 @@ def create_app_with_test_routes() -> FastAPI:
     async def get_slowly(seconds: float) -> str:
         await asyncio.sleep(seconds)
         return "done"
+
+    @app.get("/slow-query")
+    async def run_slow_query(database: DatabaseDep) -> None:
+        async with database.connection() as connection:
+            await connection.execute("SELECT pg_sleep(60)")
+
+    @app.post("/set-clock-back")
+    async def set_clock_back() -> None:
+        wall_clock = time.time
+        time.time = lambda: wall_clock() - 3600
 
     return app
 

@@ -35,7 +35,7 @@ REQUESTS_TO_FIND_WORKERS = 40
 """After this number of requests, each of a few workers has probably responded to one."""
 
 ESTABLISHED = "01"
-"""The state of a TCP connection in /proc/net/tcp."""
+"""The state of a TCP connection in /proc/net/tcp and /proc/net/tcp6."""
 
 
 class Gunicorn:
@@ -131,8 +131,9 @@ class Gunicorn:
     def has_connection(self) -> bool:
         """Whether a client is connected."""
         port = f":{urlsplit(self.url).port:04X}"
-        connections = Path("/proc/net/tcp").read_text().splitlines()[1:]
-        for connection in connections:
+        # An IPv6 socket lists its IPv4 connections too.
+        connections = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
+        for connection in connections.splitlines():
             _, local_address, _, state, *_ = connection.split()
             if local_address.endswith(port) and state == ESTABLISHED:
                 return True
@@ -278,15 +279,38 @@ async def test_a_reload_replaces_the_workers_and_keeps_the_counts(
         assert gunicorn.count_requests("/process") == gunicorn.process_requests
 
 
-async def test_a_worker_is_replaced_after_max_requests_and_keeps_the_counts(
+async def test_a_worker_is_replaced_after_max_requests_and_loses_no_request_or_count(
     environment: dict[str, str],
 ) -> None:
-    arguments = (APP_WITH_TEST_ROUTES, "--max-requests", "25")
+    arguments = (APP_WITH_TEST_ROUTES, "--max-requests", "100")
     with running_gunicorn(environment, *arguments) as gunicorn:
-        gunicorn.wait_for_workers(3)  # One worker serves at a time, so two were replaced.
-        gunicorn.wait_until_counted()
+        async with steady_load(f"{gunicorn.url}/process", clients=8, pause_seconds=0.01) as load:
+            async with asyncio.timeout(30):
+                while len(load.responses) < 4:  # the number of workers that have responded
+                    await asyncio.sleep(0.05)
+        assert load.failures == []
+        gunicorn.process_requests = load.request_count
+        await asyncio.to_thread(gunicorn.wait_until_counted)
         assert gunicorn.count_requests("/process") == gunicorn.process_requests
         assert len(gunicorn.find_metrics_files()) == 1
+
+
+async def test_a_worker_that_drains_after_max_requests_stays_ready(
+    environment: dict[str, str],
+) -> None:
+    """Otherwise Kubernetes would remove the pod from the Service each time."""
+    environment["DRAIN_SECONDS"] = "60"
+    arguments = (APP_WITH_TEST_ROUTES, "--max-requests", "1")
+    with running_gunicorn(environment, *arguments) as gunicorn:
+        with httpx.Client(base_url=gunicorn.url) as client:
+
+            def is_draining() -> bool:
+                response = client.get("/health")
+                return response.headers.get_list("Connection") == ["close"]
+
+            wait_until(is_draining, 10, "the drain")
+            assert client.get("/ready").json()["status"] == "ready"
+        gunicorn.process.send_signal(signal.SIGINT)
 
 
 async def test_a_start_on_a_used_port_fails_without_leaving_files(
@@ -332,6 +356,79 @@ async def test_sigint_and_sigquit_end_a_drain_early(
         assert gunicorn.process.wait(10) == 0
 
 
+async def test_further_sigterms_change_nothing(environment: dict[str, str]) -> None:
+    environment["DRAIN_SECONDS"] = "60"
+    with running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn:
+        [worker] = gunicorn.find_workers()
+        for _ in range(3):
+            os.kill(worker, signal.SIGTERM)
+            wait_until(gunicorn.is_unready, 5, "the drain")
+        response = gunicorn.client.get("/version")
+        assert response.headers.get_list("Connection") == ["close"]
+        gunicorn.process.send_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("first_signal", [signal.SIGTERM, signal.SIGINT])
+async def test_a_request_in_flight_is_completed_if_sigint_follows(
+    environment: dict[str, str], first_signal: signal.Signals
+) -> None:
+    """Ctrl-C in a terminal sends SIGINT to the worker and, by Gunicorn's master, SIGQUIT."""
+    with (
+        running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn,
+        ThreadPoolExecutor() as executor,
+    ):
+        [worker] = gunicorn.find_workers()
+        request = executor.submit(gunicorn.get, "/slow/1")
+        wait_until(gunicorn.has_connection, 20, "the request")
+        os.kill(worker, first_signal)
+        gunicorn.process.send_signal(signal.SIGINT)
+        assert gunicorn.process.wait(10) == 0
+        assert request.result() == "done"
+
+
+async def test_a_request_that_outlasts_the_shutdown_gets_a_response(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """It waits for PostgreSQL, so that its cancellation takes a round trip."""
+    (tmp_path / "short_shutdown.py").write_text(
+        f"from {server.__name__} import *\n"
+        f"from {server.__name__} import worker\n"
+        "worker.GRACEFUL_SHUTDOWN_SECONDS = 0.5\n"
+    )
+    environment["PYTHONPATH"] = f".:{tmp_path}"
+    arguments = (APP_WITH_TEST_ROUTES, "-c", "python:short_shutdown")
+    with (
+        running_gunicorn(environment, *arguments) as gunicorn,
+        ThreadPoolExecutor() as executor,
+    ):
+        request = executor.submit(gunicorn.client.get, "/slow-query")
+        wait_until(gunicorn.has_connection, 20, "the request")
+        gunicorn.process.terminate()
+        response = request.result()
+        assert response.status_code == 503
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.headers["connection"] == "close"
+
+
+async def test_the_heartbeat_continues_after_the_clock_was_set_back(
+    environment: dict[str, str],
+) -> None:
+    with running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn:
+        [worker] = gunicorn.find_workers()
+        gunicorn.client.post("/set-clock-back").raise_for_status()
+        start = heartbeat_time(worker)
+        # The first heartbeat may have been sent before.
+        wait_until(lambda: heartbeat_time(worker) > start + 1, 10, "two heartbeats")
+
+
+def heartbeat_time(worker: int) -> float:
+    """When the worker has sent its last heartbeat: the time of a file that Gunicorn has removed."""
+    for descriptor in Path(f"/proc/{worker}/fd").iterdir():
+        if "/wgunicorn-" in str(descriptor.readlink()):
+            return descriptor.stat().st_mtime
+    raise AssertionError("no heartbeat file")
+
+
 @pytest.mark.parametrize("stop_signal", [signal.SIGINT, signal.SIGQUIT])
 async def test_sigint_and_sigquit_stop_without_a_drain(
     environment: dict[str, str], stop_signal: signal.Signals
@@ -365,8 +462,11 @@ def send_sigint_until_exit(pid: int) -> bool:
     return False
 
 
-async def test_a_reload_under_load_loses_no_request(environment: dict[str, str]) -> None:
-    environment["DRAIN_SECONDS"] = "2"
+@pytest.mark.parametrize("drain_seconds", ["0", "2"])
+async def test_a_reload_under_load_loses_no_request(
+    environment: dict[str, str], drain_seconds: str
+) -> None:
+    environment["DRAIN_SECONDS"] = drain_seconds
     with running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn:
         async with steady_load(f"{gunicorn.url}/process", clients=8, pause_seconds=0.01) as load:
             [worker] = await asyncio.to_thread(gunicorn.find_workers)
@@ -375,6 +475,8 @@ async def test_a_reload_under_load_loses_no_request(environment: dict[str, str])
             await asyncio.sleep(0.5)
         assert load.request_count > 100
         assert load.failures == []
+        gunicorn.stop()
+        assert "Error while closing socket" not in gunicorn.stdout.read_text()
 
 
 def has_exited(pid: int) -> bool:
@@ -397,3 +499,20 @@ async def test_a_sigterm_while_a_worker_is_forked_is_not_lost(
         wait_until(lambda: gunicorn.find_children() - {worker} != set(), 20, "the next worker")
         gunicorn.process.terminate()
         assert gunicorn.process.wait(10) == 0
+
+
+async def test_with_a_port_it_listens_for_clients_of_ipv4_and_ipv6(
+    environment: dict[str, str],
+) -> None:
+    """Both get the same treatment as a trusted proxy, and the log has plain IPv4 addresses."""
+    environment["FORWARDED_ALLOW_IPS"] = "127.0.0.1"
+    with running_gunicorn(environment) as gunicorn:
+        proxied = {"X-Forwarded-For": "192.0.2.1"}
+        gunicorn.client.get("/version", headers=proxied).raise_for_status()
+        gunicorn.client.get(f"http://[::1]:{environment['PORT']}/version").raise_for_status()
+        with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2")) as client:
+            client.get(f"{gunicorn.url}/version", headers=proxied).raise_for_status()
+        gunicorn.stop()
+        lines = [json.loads(line) for line in gunicorn.stdout.read_text().splitlines()]
+    clients = [line["client"] for line in lines if line["message"] == "request"]
+    assert clients == ["192.0.2.1", "::1", "127.0.0.2"]

@@ -54,6 +54,10 @@ def test_a_missing_setting_is_named(folder: Path, capsys: pytest.CaptureFixture[
         ("MAX_BODY_SIZE", "0"),
         ("ROOT_PATH", "hidden"),
         ("ROOT_PATH", "/hidden/"),
+        ("ROOT_PATH", "//hidden"),
+        ("ROOT_PATH", "/hidden path"),
+        ("ROOT_PATH", "/hidden?"),
+        ("ROOT_PATH", "/hidden/caf\xe9"),
     ],
 )
 def test_an_invalid_value_is_reported_by_the_name_of_its_setting(

@@ -1,4 +1,4 @@
-"""The image's `HEALTHCHECK`: check that `GET /health` on 127.0.0.1 returns 200.
+"""The image's `HEALTHCHECK`: check that `GET /health` on localhost returns 200.
 
 The port is read from `PORT` (8000 if it is not set). The exit code is 0 on success. Otherwise the
 exit code is not 0, and the reason is printed to standard error.
@@ -14,7 +14,7 @@ TIMEOUT_SECONDS = 3
 
 def check_health(port: int) -> None:
     """Exit with an error message unless `GET /health` returns 200 on this port."""
-    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection = http.client.HTTPConnection("localhost", port)
     try:
         connection.request("GET", "/health")
         status = connection.getresponse().status

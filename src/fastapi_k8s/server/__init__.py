@@ -6,22 +6,48 @@ Settings and hooks: https://gunicorn.org/reference/settings/.
 import gc
 import os
 import shutil
+import sys
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import gettempdir, mkdtemp
 
 from gunicorn.arbiter import Arbiter
 
+from .. import NAME
 from ..observability.logs import logging_config
 from ..observability.metrics import MULTIPROC_DIR_VARIABLE
 from ..settings import load_settings
 from .worker import DrainingWorker
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (not a predictable temporary file)
+BINDV6ONLY = Path("/proc/sys/net/ipv6/bindv6only")
+"""0 if an IPv6 socket accepts IPv4 connections too. Absent in a kernel without IPv6."""
+
+
+def all_interfaces(port: str) -> str:
+    """The address to listen on for clients of IPv6 and IPv4, as far as the kernel has both."""
+    is_dual_stack = BINDV6ONLY.exists() and BINDV6ONLY.read_text().strip() == "0"
+    return f"[::]:{port}" if is_dual_stack else f"0.0.0.0:{port}"
+
+
+def find_worker_tmp_dir() -> str:
+    """A writable folder, in memory if possible. Exits with an error message if there is none.
+
+    A disk that hangs would delay the heartbeat, and Gunicorn would kill a healthy worker.
+    """
+    if os.access(SHARED_MEMORY, os.W_OK):
+        return str(SHARED_MEMORY)
+    try:
+        return gettempdir()
+    except FileNotFoundError:
+        sys.exit(f"{NAME}: no writable folder for temporary files: mount a tmpfs at /tmp")
+
 
 wsgi_app = "fastapi_k8s.main:create_app_from_environment()"
 worker_class = DrainingWorker
-# In memory: a disk that hangs would delay the heartbeat, and Gunicorn would kill a healthy worker.
-worker_tmp_dir = str(SHARED_MEMORY) if SHARED_MEMORY.is_dir() else None
+worker_tmp_dir = find_worker_tmp_dir()
+# Gunicorn itself would listen on 0.0.0.0, where IPv6 clients cannot connect.
+if "PORT" in os.environ:
+    bind = all_interfaces(os.environ["PORT"])
 # The workers share the memory of the imported code.
 preload_app = True
 # Gunicorn's control socket cannot be created on a read-only root file system.

@@ -4,9 +4,10 @@ docs/decisions/0009-drain-in-the-worker.md has the reasons and the figures.
 """
 
 import asyncio
+import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import cast
@@ -17,6 +18,7 @@ from uvicorn_worker import UvicornWorker
 
 from ..dependencies import LifespanState
 
+logger = logging.getLogger(__name__)
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 CONNECTION_CLOSE = (b"connection", b"close")
 
@@ -26,38 +28,107 @@ LAST_REQUESTS_SECONDS = 0.5
 GRACEFUL_SHUTDOWN_SECONDS = 25
 """How long requests in flight may take after the drain."""
 
+CANCELLATION_SECONDS = 1
+"""How long cancelled requests may take to respond."""
+
+HEARTBEAT_SECONDS = 1
+"""How often a worker shows Gunicorn's master that it is alive."""
+
 
 class DrainingServer(uvicorn.Server):
     """Continues to serve for DRAIN_SECONDS after SIGTERM.
 
-    Meanwhile /ready fails, /health succeeds, and every response closes its connection.
+    Meanwhile /ready fails, /health succeeds, and every response closes its connection. `notify` is
+    the heartbeat of the worker. After `max_requests` the server drains too, but stays ready.
     """
+
+    def __init__(
+        self, config: uvicorn.Config, notify: Callable[[], None], max_requests: int
+    ) -> None:
+        super().__init__(config)
+        self._notify = notify
+        self._max_requests = max_requests
+        self._drain_has_begun = False
+        self._stop_signals: set[signal.Signals] = set()
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal or `max_requests` ends the server, with a heartbeat."""
+        heartbeat = asyncio.create_task(self._send_heartbeats())
+        try:
+            await super().serve(sockets)
+        finally:
+            heartbeat.cancel()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """SIGTERM starts the drain. SIGINT and SIGQUIT stop the worker without a drain.
 
-        After the drain they also skip the wait for requests in flight.
+        If one of these two comes again, the worker does not wait for requests in flight. Ctrl-C in
+        a terminal sends one of each: SIGINT to the worker, and SIGQUIT from Gunicorn's master.
         """
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._start_drain)
-        loop.add_signal_handler(signal.SIGINT, self._stop)
-        loop.add_signal_handler(signal.SIGQUIT, self._stop)
+        loop.add_signal_handler(signal.SIGINT, self._stop, signal.SIGINT)
+        loop.add_signal_handler(signal.SIGQUIT, self._stop, signal.SIGQUIT)
         yield
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to stop serving. Uvicorn calls it ten times a second."""
+        if self.server_state.total_requests >= self._max_requests:
+            self._exit_after_drain()
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the listeners, serve the last accepted connections, then shut down like Uvicorn."""
+        self._add_connection_close()
         for server in self.servers:
             server.close()
         await asyncio.sleep(LAST_REQUESTS_SECONDS)
         await super().shutdown(sockets)
 
+    async def _send_heartbeats(self) -> None:
+        # Not by Uvicorn's `callback_notify`. It is called by the wall clock, so the heartbeat would
+        # stop if that clock is set back. It also ends before the requests in flight.
+        while True:
+            self._notify()
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    async def _wait_tasks_to_complete(self) -> None:
+        """Wait for the requests in flight, then cancel those that are left.
+
+        Uvicorn's own timeout closes their connections before they can respond.
+        """
+        try:
+            async with asyncio.timeout(GRACEFUL_SHUTDOWN_SECONDS):
+                await super()._wait_tasks_to_complete()
+        except TimeoutError:
+            await self._cancel_requests()
+
+    async def _cancel_requests(self) -> None:
+        tasks = list(self.server_state.tasks)
+        if tasks:
+            logger.error(
+                "%d requests were cancelled: the shutdown does not wait longer", len(tasks)
+            )
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=CANCELLATION_SECONDS)
+
     def _start_drain(self) -> None:
-        seconds = 0.0
         state = self._lifespan_state()
         if state and state["settings"].drain_seconds > 0:
             state["readiness"].draining = True
-            self._add_connection_close()
+        self._exit_after_drain()
+
+    def _exit_after_drain(self) -> None:
+        """Stop after DRAIN_SECONDS. Until then every response closes its connection."""
+        if self._drain_has_begun:
+            return
+        self._drain_has_begun = True
+        self._add_connection_close()
+        seconds = 0.0
+        state = self._lifespan_state()
+        if state and state["settings"].drain_seconds > 0:
             # The half second is for requests that are on their way when the drain ends.
             seconds = state["settings"].drain_seconds + LAST_REQUESTS_SECONDS
         asyncio.get_running_loop().call_later(seconds, self._request_exit)
@@ -70,6 +141,8 @@ class DrainingServer(uvicorn.Server):
 
     def _add_connection_close(self) -> None:
         """Send `Connection: close` with every further response."""
+        if CONNECTION_CLOSE in self.config.encoded_headers:
+            return
         # The first list is permanent: Uvicorn rebuilds default_headers from it every second. The
         # second one takes effect at once.
         self.config.encoded_headers.append(CONNECTION_CLOSE)
@@ -78,9 +151,10 @@ class DrainingServer(uvicorn.Server):
     def _request_exit(self) -> None:
         self.should_exit = True
 
-    def _stop(self) -> None:
-        if self.should_exit:
+    def _stop(self, stop_signal: signal.Signals) -> None:
+        if stop_signal in self._stop_signals:
             self.force_exit = True
+        self._stop_signals.add(stop_signal)
         self.should_exit = True
 
 
@@ -95,7 +169,10 @@ class DrainingWorker(UvicornWorker):
         "lifespan": "on",
         "access_log": False,  # the middleware logs
         "server_header": False,
-        "timeout_graceful_shutdown": GRACEFUL_SHUTDOWN_SECONDS,
+        # DrainingServer does these itself.
+        "timeout_graceful_shutdown": None,
+        "callback_notify": None,
+        "limit_max_requests": None,
     }
     slot: int
     early_signals: "SimpleQueue[int]"
@@ -106,7 +183,9 @@ class DrainingWorker(UvicornWorker):
         values.ValueClass = values.MultiProcessValue(self._get_slot)  # type: ignore[no-untyped-call]
         self.config.app = self.wsgi
         if not self._was_stopped_early():
-            DrainingServer(self.config).run(self.sockets)
+            # uvloop closes the file descriptor of another object than a `socket` twice.
+            sockets = [listener.sock for listener in self.sockets]
+            DrainingServer(self.config, self.notify, self.max_requests).run(sockets)
 
     def _get_slot(self) -> int:
         return self.slot
