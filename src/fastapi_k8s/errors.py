@@ -1,5 +1,6 @@
 """Problem details (RFC 9457): the model, the response, and the handlers of exceptions."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -134,6 +135,7 @@ class ErrorMiddleware:
     """Answers with problem details where no exception handler can.
 
     - Exceptions that no handler handles: 500, without the text of the exception, which is logged.
+    - A request that the shutdown cancels, because it takes too long: 503.
     - A Content-Length above `max_body_size`: Starlette sends its own 413 in text/plain and discards
       the response of the handler. A body without Content-Length needs no replacement.
 
@@ -152,6 +154,13 @@ class ErrorMiddleware:
             send = _replace_plain_413(scope, receive, send)
         try:
             await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if "response_status" in scope:
+                raise
+            response = problem_response(
+                scope, 503, "The server is shutting down.", {"Retry-After": "1"}
+            )
+            await response(scope, receive, send)
         except Exception:
             has_begun = "response_status" in scope
             if has_begun and "response_is_complete" not in scope:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
 
 from fastapi_k8s import main
 from fastapi_k8s.dependencies import DatabaseDep
@@ -29,6 +30,14 @@ def create_app_with_test_routes() -> FastAPI:
     async def run_slow_query(database: DatabaseDep) -> None:
         async with database.connection() as connection:
             await connection.execute("SELECT pg_sleep(60)")
+
+    @app.get("/slow-stream")
+    async def stream_slowly() -> StreamingResponse:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"first"
+            await asyncio.sleep(60)
+
+        return StreamingResponse(chunks())
 
     @app.post("/set-clock-back")
     async def set_clock_back() -> None:
