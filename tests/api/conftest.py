@@ -8,7 +8,7 @@ from fastapi import APIRouter, BackgroundTasks
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, field_validator
 
-from fastapi_k8s.conditional import IfMatch
+from fastapi_k8s.conditional import RequiredPreconditionsDep
 from fastapi_k8s.main import create_app
 from tests.conftest import MakeSettings, Serve
 
@@ -42,8 +42,10 @@ async def read_thing(thing_id: int) -> int:
 
 
 @router.put("/{thing_id}")
-async def replace_thing(thing_id: int, thing: Thing, if_match: IfMatch) -> str:
-    return if_match
+async def replace_thing(
+    thing_id: int, thing: Thing, preconditions: RequiredPreconditionsDep
+) -> list[str]:
+    return list(preconditions.if_match)
 
 
 @router.post("/{thing_id}/reports")

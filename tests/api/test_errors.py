@@ -184,4 +184,4 @@ async def test_unknown_query_parameters_are_ignored_without_a_query_model(
 async def test_a_valid_request_succeeds(things: httpx.AsyncClient, media_type: str) -> None:
     headers = {"Content-Type": media_type, "If-Match": '"x"'}
     response = await things.put("/things/7", json=VALID_THING, headers=headers)
-    assert (response.status_code, response.json()) == (200, '"x"')
+    assert (response.status_code, response.json()) == (200, ['"x"'])

@@ -85,6 +85,55 @@ async def test_a_write_with_an_outdated_etag_is_412_and_changes_nothing(
     assert (await client.get(location)).content == created.content
 
 
+async def test_a_read_evaluates_several_lines_of_each_precondition(
+    client: httpx.AsyncClient, created: httpx.Response
+) -> None:
+    location, etag = created.headers["location"], created.headers["etag"]
+    several_lines = [("If-None-Match", OTHER_ETAG), ("If-None-Match", etag)]
+    for method in ("GET", "HEAD"):
+        response = await client.request(method, location, headers=several_lines)
+        assert (response.status_code, response.headers["etag"]) == (304, etag)
+    response = await client.get(location, headers=[("If-Match", OTHER_ETAG), ("If-Match", etag)])
+    assert response.status_code == 200
+    assert (await client.get(location, headers={"If-Match": OTHER_ETAG})).status_code == 412
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+async def test_a_write_evaluates_several_lines_of_if_match(
+    client: httpx.AsyncClient, created: httpx.Response, method: str
+) -> None:
+    several_lines = [("If-Match", created.headers["etag"]), ("If-Match", OTHER_ETAG)]
+    response = await client.request(
+        method, created.headers["location"], headers=several_lines, json={"name": "Sofa"}
+    )
+    assert response.is_success
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+async def test_a_write_with_if_none_match_is_412_if_that_version_is_the_current_one(
+    client: httpx.AsyncClient, created: httpx.Response, method: str
+) -> None:
+    location, etag = created.headers["location"], created.headers["etag"]
+    if_match = [("If-Match", "*")]
+    for lines in (["*"], [f"W/{etag}"], [OTHER_ETAG, etag]):
+        headers = if_match + [("If-None-Match", line) for line in lines]
+        response = await client.request(method, location, headers=headers, json={"name": "Sofa"})
+        assert response.status_code == 412
+        assert (await client.get(location)).content == created.content
+    headers = [*if_match, ("If-None-Match", OTHER_ETAG)]
+    response = await client.request(method, location, headers=headers, json={"name": "Sofa"})
+    assert response.is_success
+
+
+async def test_delete_with_if_none_match_alone_is_412(
+    client: httpx.AsyncClient, created: httpx.Response
+) -> None:
+    location = created.headers["location"]
+    response = await client.delete(location, headers={"If-None-Match": "*"})
+    assert response.status_code == 412
+    assert (await client.get(location)).content == created.content
+
+
 async def test_one_of_many_concurrent_replacements_of_a_version_succeeds(
     client: httpx.AsyncClient, created: httpx.Response
 ) -> None:

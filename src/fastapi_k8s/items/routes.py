@@ -8,9 +8,10 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from ..conditional import (
     CONDITIONAL_GET_OPENAPI,
     ETAG_HEADER,
-    IfMatch,
-    OptionalIfMatch,
+    PreconditionsDep,
+    RequiredPreconditionsDep,
     json_response_with_etag,
+    read_preconditions,
 )
 from ..database import Connection
 from ..dependencies import get_cache, get_database
@@ -50,7 +51,7 @@ ItemStoreDep = Annotated[ItemStore, Depends(get_item_store)]
 async def read_item(item_id: UUID, items: ItemStoreDep, request: Request) -> Response:
     """Read an item. With If-None-Match the response is 304 if the item has not changed."""
     body = await items.read(item_id)
-    return json_response_with_etag(body, if_none_match=request.headers.get("If-None-Match"))
+    return json_response_with_etag(body, preconditions=read_preconditions(request))
 
 
 @router.get("")
@@ -98,14 +99,17 @@ async def create_item(
     },
 )
 async def replace_item(
-    item_id: UUID, content: ItemContent, if_match: IfMatch, items: ItemStoreDep
+    item_id: UUID,
+    content: ItemContent,
+    preconditions: RequiredPreconditionsDep,
+    items: ItemStoreDep,
 ) -> Response:
     """Replace an item. The response is 428 without If-Match, and 412 if the item has changed."""
-    body = await items.replace(item_id, content, if_match)
+    body = await items.replace(item_id, content, preconditions)
     return json_response_with_etag(body)
 
 
 @router.delete("/{item_id}", status_code=204, responses=problem_responses(404, 412))
-async def delete_item(item_id: UUID, items: ItemStoreDep, if_match: OptionalIfMatch = None) -> None:
+async def delete_item(item_id: UUID, preconditions: PreconditionsDep, items: ItemStoreDep) -> None:
     """Delete an item. With If-Match the response is 412 if the item has changed."""
-    await items.delete(item_id, if_match)
+    await items.delete(item_id, preconditions)

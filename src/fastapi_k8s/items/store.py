@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from ..cache import Cache
-from ..conditional import satisfies_if_match
+from ..conditional import Preconditions
 from ..database import Connection, Database
 from ..errors import ProblemError
 from .schemas import Item, ItemContent
@@ -63,37 +63,37 @@ class ItemStore:
 
         return await self.cache.get_or_load(_cache_key(item_id), load)
 
-    async def replace(self, item_id: UUID, content: ItemContent, if_match: str) -> bytes:
+    async def replace(
+        self, item_id: UUID, content: ItemContent, preconditions: Preconditions
+    ) -> bytes:
         """Replace an item and return its new JSON representation.
 
-        Raises ProblemError (412) unless `if_match` lists its current entity tag.
+        Raises ProblemError (412) if a precondition is not met.
         """
-        async with self._write_transaction(item_id, if_match) as connection:
+        async with self._write_transaction(item_id, preconditions) as connection:
             row = await connection.fetchrow(UPDATE, item_id, content.name, content.description)
         return _to_item(row).json_bytes()
 
-    async def delete(self, item_id: UUID, if_match: str | None) -> None:
+    async def delete(self, item_id: UUID, preconditions: Preconditions) -> None:
         """Delete an item.
 
-        Raises ProblemError (412) if `if_match` is given and does not list its entity tag.
+        Raises ProblemError (412) if a precondition is not met.
         """
-        async with self._write_transaction(item_id, if_match) as connection:
+        async with self._write_transaction(item_id, preconditions) as connection:
             await connection.execute(DELETE, item_id)
 
     @asynccontextmanager
     async def _write_transaction(
-        self, item_id: UUID, if_match: str | None
+        self, item_id: UUID, preconditions: Preconditions
     ) -> AsyncIterator[Connection]:
         """A transaction that has locked the row of an item. After it the cached value is removed.
 
-        Raises ProblemError: 404 if the item does not exist, 412 if `if_match` is given and does
-        not list its entity tag.
+        Raises ProblemError: 404 if the item does not exist, 412 if a precondition is not met.
         """
         try:
             async with self.database.transaction() as connection:
                 row = await connection.fetchrow(FIND_FOR_UPDATE, item_id)
-                if not satisfies_if_match(if_match, _to_item(row).json_bytes()):
-                    raise ProblemError(412, "The item has been modified.")
+                preconditions.check(_to_item(row).json_bytes())
                 yield connection
         finally:
             # Also after an error, because PostgreSQL may have committed nevertheless.
