@@ -145,6 +145,51 @@ def accepts_connections(application: Application) -> bool:  # example
         return returns_200(client)
 
 
+@pytest.mark.parametrize("command", [[], ["fastapi-k8s", "migrate"]], ids=["gunicorn", "migrate"])
+def test_sigterm_ends_a_container_that_starts(
+    docker: DockerClient, image: str, command: list[str]
+) -> None:
+    """The kernel discards the signals that arrive before Python runs, so the test sends several.
+
+    `migrate` waits for PostgreSQL. Gunicorn would end with code 0 after its start.
+    """
+    container = docker.run(
+        image, command, detach=True, labels=LABELS, envs=application_environment()
+    )
+    kill = ["docker", "kill", "--signal", "TERM", container.id]
+
+    def has_exited() -> bool:
+        subprocess.run(kill, capture_output=True, check=False)
+        return not container.state.running
+
+    try:
+        wait_until(has_exited, 20, "the exit")
+        assert container.state.exit_code == 128 + signal.SIGTERM
+        assert "Traceback" not in container.logs()
+    finally:
+        container.remove(force=True)
+
+
+def test_it_serves_without_shared_memory(run_application: RunApplication) -> None:
+    """`ipc="none"`: Docker mounts no /dev/shm."""
+    with run_application(ipc="none", tmpfs=["/tmp"]) as application:
+        assert returns_200(application.client, "/metrics")
+
+
+def test_without_a_writable_folder_it_ends_with_one_line_that_names_the_folder(
+    image: str,
+) -> None:
+    flags = ["--rm", "--read-only", "--ipc=none"]
+    flags += [f"--env={name}={value}" for name, value in application_environment().items()]
+    process = subprocess.run(
+        ["docker", "run", *flags, image], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 1
+    assert process.stderr.splitlines() == [
+        "fastapi-k8s: no writable folder for temporary files: mount a tmpfs at /tmp"
+    ]
+
+
 def test_a_killed_worker_is_replaced(
     run_application: RunApplication, postgres: Container, redis: Container
 ) -> None:
