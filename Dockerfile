@@ -38,6 +38,7 @@ RUN --mount=from=uv,source=/uv,target=/usr/local/bin/uv \
     --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
     --mount=type=bind,source=uv.lock,target=uv.lock \
     --mount=type=bind,source=tools/image/strip.py,target=/image/strip.py \
+    --mount=type=bind,source=tools/image/elf.py,target=/image/tools/image/elf.py \
     uv sync --locked --no-dev --no-install-project && \
     python /image/strip.py .venv && \
     # Every user may write this file.
@@ -45,6 +46,7 @@ RUN --mount=from=uv,source=/uv,target=/usr/local/bin/uv \
 
 FROM dependencies AS runtime
 RUN --mount=type=bind,source=tools/image/runtime.py,target=/image/runtime.py \
+    --mount=type=bind,source=tools/image/elf.py,target=/image/tools/image/elf.py \
     /usr/local/bin/python /image/runtime.py .venv /runtime
 
 FROM dependencies AS build
@@ -103,7 +105,9 @@ COPY --from=build /project .
 # --chmod: in a clone that was made with umask 077, only the owner may read the file.
 COPY --chmod=644 tools/image/healthcheck.py .
 # Without this check, a missing module or library would first show in a running container.
-RUN --mount=type=bind,source=tools/image/verify.py,target=/tmp/verify.py ["python", "/tmp/verify.py"]
+RUN --mount=type=bind,source=tools/image/verify.py,target=/tmp/verify.py \
+    --mount=type=bind,source=tools/image/elf.py,target=/tmp/tools/image/elf.py \
+    ["python", "/tmp/verify.py"]
 # A number, because Kubernetes cannot verify `runAsNonRoot` for a name.
 USER 10001:10001
 EXPOSE 8000

@@ -259,7 +259,7 @@ def run_build(context: Path, *flags: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("file", "line", "message"),
     [
-        ("src/fastapi_k8s/main.py", "import curses", "No module named 'curses'"),
+        ("src/fastapi_k8s/main.py", "import tkinter", "No module named 'tkinter'"),
         ("pyproject.toml", "[project.optional-dependencies]\nx = ['rich']", "uv.lock"),
     ],
     ids=["an import of an excluded module", "an outdated lock file"],

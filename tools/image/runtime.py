@@ -18,32 +18,29 @@ from collections.abc import Iterable
 from pathlib import Path
 from py_compile import PycInvalidationMode
 
+from tools.image.elf import find_elf_files
+
 EXCLUDED_MODULES = (
     "test",
+    "_test*",
+    "_ctypes_test*",
+    "_xx*",
+    "xxlimited*",
     "idlelib",
     "tkinter",
     "_tkinter.*",
-    "turtle*",
-    "curses",
-    "_curses*",
-    "readline.*",
+    "turtle.*",
+    "turtledemo",
     "ensurepip",
-    "pydoc_data",
-    "_pyrepl",
     "config-*",
-    "_test*",
-    "_xx*",
-    "xxlimited*",
-    "dbm",
-    "_dbm.*",
-    "_gdbm.*",
     "site-packages",
     "__pycache__",
 )
-"""File name patterns of the standard library that are left out, because a server never uses them.
+"""File name patterns of the standard library that are left out, because no package uses them.
 
-They are tests, graphical and terminal user interfaces, an installer, help texts, files for C
-compilers, and interfaces to libraries that nothing else links. Bytecode is compiled again below.
+They are tests, IDLE, Tk, the installer of pip, and files for C compilers. Everything else may be
+imported by a package: scikit-learn imports `doctest`, which imports `pdb` and thereby `_pyrepl`.
+Bytecode is compiled again below.
 """
 
 DLOPENED_LIBRARIES = ("libgcc_s.so.1",)
@@ -68,14 +65,11 @@ USER_ID = 10001
 
 
 def build_root(environment: Path, root: Path) -> None:
-    """Fill the folder `root` with everything but the environment itself.
-
-    Raises `LookupError` if a shared library that something links is not installed.
-    """
+    """Fill the folder `root` with everything but the environment itself."""
     link_top_level_folders(root)
     interpreter = copy_interpreter(root)
     standard_library = copy_standard_library(root)
-    copy_linked_libraries([interpreter, *shared_libraries(standard_library)], environment, root)
+    copy_linked_libraries([interpreter, *find_elf_files(standard_library)], environment, root)
     for name in CONFIGURATION_FILES:
         copy_path(Path(name), root)
     write_loader_cache(root)
@@ -116,7 +110,7 @@ def copy_linked_libraries(files: Iterable[Path], environment: Path, root: Path) 
 
     Libraries in the environment are not copied: the image copies the environment as a whole.
     """
-    linked_paths = linked_libraries([*files, *shared_libraries(environment)])
+    linked_paths = linked_libraries([*files, *find_elf_files(environment)])
     for library in sorted(linked_paths | dlopened_libraries()):
         if not library.is_relative_to(environment):
             copy_path(library, root)
@@ -125,25 +119,14 @@ def copy_linked_libraries(files: Iterable[Path], environment: Path, root: Path) 
             copy_path(library.parent / "ossl-modules", root)
 
 
-def shared_libraries(folder: Path) -> list[Path]:
-    """Return the shared libraries in `folder` and below."""
-    return sorted(path for path in folder.rglob("*.so*") if path.is_file())
-
-
 def linked_libraries(files: Iterable[Path]) -> set[Path]:
     """Return the shared libraries that these files link, including the dynamic loader.
 
-    Raises `LookupError` if one of them is not installed.
+    Libraries that are not installed are left out. `verify.py` reports them in the finished image.
     """
-    libraries: set[Path] = set()
-    for file in files:
-        # The exit code is not checked: `ldd` also fails for files that are not dynamic.
-        ldd = subprocess.run(["ldd", file], capture_output=True, text=True, check=False)
-        if "not found" in ldd.stdout:
-            raise LookupError(f"{file} needs a shared library that is missing:\n{ldd.stdout}")
-        paths = re.findall(r"(/\S+) \(0x", ldd.stdout)
-        libraries.update(map(Path, paths))
-    return libraries
+    # The exit code is not checked: `ldd` also fails for files that are not dynamic.
+    ldd = subprocess.run(["ldd", *files], capture_output=True, text=True, check=False)
+    return {Path(path) for path in re.findall(r"(/\S+) \(0x", ldd.stdout)}
 
 
 def dlopened_libraries() -> set[Path]:

@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tools.image.elf import is_elf_file
+
 
 def strip_environment(environment: Path) -> None:
     """Strip the libraries of every package that is installed in `environment`."""
@@ -28,7 +30,8 @@ def strip_package(record: Path) -> None:
         rows = list(csv.reader(file))
     for row in rows:
         path = site_packages / row[0]
-        if ".so" in path.suffixes:
+        # Programs stay as they are: some have data behind their end, which `strip` would remove.
+        if ".so" in path.suffixes and is_elf_file(path):
             subprocess.run(["strip", "--strip-unneeded", path], check=True)
             row[1:] = [record_hash(path), str(path.stat().st_size)]
     with record.open("w", newline="") as file:
