@@ -12,6 +12,7 @@ import httpx
 import pytest
 from python_on_whales import Container, DockerClient
 
+from fastapi_k8s import NAME
 from tests.container.conftest import (
     LABELS,
     Application,
@@ -185,9 +186,8 @@ def test_without_a_writable_folder_it_ends_with_one_line_that_names_the_folder(
         ["docker", "run", *flags, image], capture_output=True, text=True, check=False
     )
     assert process.returncode == 1
-    assert process.stderr.splitlines() == [
-        "fastapi-k8s: no writable folder for temporary files: mount a tmpfs at /tmp"
-    ]
+    message = "no writable folder for temporary files: mount a tmpfs at /tmp"
+    assert process.stderr.splitlines() == [f"{NAME}: {message}"]
 
 
 def test_a_killed_worker_is_replaced(
