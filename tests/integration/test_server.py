@@ -27,6 +27,7 @@ from tools.dev.servers import free_port, wait_until
 
 GUNICORN = [sys.executable, "-m", "gunicorn", "-c", f"python:{server.__name__}"]
 APP_WITH_TEST_ROUTES = "tests.integration.apps:create_app_with_test_routes()"
+APP_WITH_METRICS = "tests.integration.metrics_of_a_fork:create_app()"
 APP_WITHOUT_SETTINGS = "tests.integration.apps:create_app_without_settings()"
 APP_THAT_FAILS_TO_START = "tests.integration.apps:create_app_that_fails_to_start()"
 METRICS_FOLDER = Path(server.worker_tmp_dir or gettempdir())
@@ -81,6 +82,16 @@ class Gunicorn:
                 if sample.name.endswith("_count") and sample.labels["route"] == route:
                     requests += sample.value
         return requests
+
+    def read_samples(self) -> dict[str, float]:
+        """The values of all samples without labels, and of those with, by `name{value}`."""
+        text = self.client.get("/metrics").raise_for_status().text
+        samples = {}
+        for metric in text_string_to_metric_families(text):
+            for sample in metric.samples:
+                labels = ",".join(sample.labels.values())
+                samples[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+        return samples
 
     def wait_until_counted(self) -> None:
         """Wait until the metrics include all responses to /process.
@@ -248,6 +259,48 @@ async def test_the_metrics_of_each_worker_include_the_requests_of_all(
         gunicorn.wait_until_counted()
         counts = {gunicorn.count_requests("/process") for _ in range(20)}
         assert counts == {gunicorn.process_requests}
+
+
+@pytest.mark.parametrize("preload", [True, False])
+async def test_metrics_that_are_created_at_import_are_summed_over_all_workers(
+    environment: dict[str, str], tmp_path: Path, preload: bool
+) -> None:
+    (tmp_path / "own_config.py").write_text(
+        f"from {server.__name__} import *\npreload_app = {preload}\n"
+    )
+    environment.update(WEB_CONCURRENCY="2", PYTHONPATH=f".:{tmp_path}")
+    with running_gunicorn(environment, APP_WITH_METRICS, "-c", "python:own_config") as gunicorn:
+        wait_until(lambda: len(gunicorn.find_children()) == 2, 20, "the workers")
+        workers = gunicorn.find_children()
+        unused = gunicorn.read_samples()
+        for name in ("unused_total", "orders_shipped_total", "orders_total{small}", "stock"):
+            assert unused[name] == 0, name
+        assert unused["release{one}"] == 1
+        assert unused["release_time_seconds"] == 1_700_000_000
+        number = 0
+        busy_workers: set[int] = set()
+        while busy_workers != workers:
+            busy_workers.add(gunicorn.client.post("/orders").raise_for_status().json())
+            number += 1
+        samples = gunicorn.read_samples()
+        assert samples["orders_shipped_total"] == number
+        assert samples["orders_total{small}"] == number
+        assert samples["order_size_count"] == samples["order_size_bucket{1.0}"] == number
+        assert samples["order_weight_sum"] == 5 * number
+        assert samples["orders_in_progress"] == number
+        assert samples["stock"] == 3
+        # A worker that dies is not in progress with anything, but its counts remain.
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+
+        def are_replaced() -> bool:
+            return len(gunicorn.find_children() - workers) == 2 and gunicorn.is_alive()
+
+        wait_until(are_replaced, 20, "the new workers")
+        samples = gunicorn.read_samples()
+        assert samples["orders_in_progress"] == 0
+        assert samples["orders_shipped_total"] == number
+        assert samples["release{one}"] == 1
 
 
 async def test_a_killed_worker_is_replaced_without_losing_a_count_or_leaving_a_file(

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import gettempdir, mkdtemp
 
 from gunicorn.arbiter import Arbiter
+from prometheus_client.multiprocess import mark_process_dead
 
 from .. import NAME
 from ..observability.logs import logging_config
@@ -85,6 +86,11 @@ def pre_fork(arbiter: Arbiter, worker: DrainingWorker) -> None:
     # A signal that is delivered between the fork and the installation of the worker's handlers
     # ends up in the child's copy of this queue.
     worker.early_signals = arbiter.SIG_QUEUE
+
+
+def child_exit(_: Arbiter, worker: DrainingWorker) -> None:
+    """Remove what a worker wrote to gauges of live processes, such as its requests in progress."""
+    mark_process_dead(worker.slot)  # type: ignore[no-untyped-call]
 
 
 def on_exit(_: Arbiter) -> None:

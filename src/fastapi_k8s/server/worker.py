@@ -17,6 +17,7 @@ from prometheus_client import values
 from uvicorn_worker import UvicornWorker
 
 from ..dependencies import LifespanState
+from .preloaded_metrics import PreloadedValue, move_values_to_files
 
 logger = logging.getLogger(__name__)
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
@@ -177,18 +178,19 @@ class DrainingWorker(UvicornWorker):
     slot: int
     early_signals: "SimpleQueue[int]"
 
+    @classmethod
+    def setup(cls) -> None:
+        """Prepare the master. Gunicorn calls it before it loads the application."""
+        values.ValueClass = PreloadedValue
+
     def run(self) -> None:
         """Serve until a signal ends the worker."""
-        # prometheus_client names its files after the process id; here after the slot.
-        values.ValueClass = values.MultiProcessValue(self._get_slot)  # type: ignore[no-untyped-call]
+        move_values_to_files(self.slot)
         self.config.app = self.wsgi
         if not self._was_stopped_early():
             # uvloop closes the file descriptor of another object than a `socket` twice.
             sockets = [listener.sock for listener in self.sockets]
             DrainingServer(self.config, self.notify, self.max_requests).run(sockets)
-
-    def _get_slot(self) -> int:
-        return self.slot
 
     def _was_stopped_early(self) -> bool:
         signals = set()
