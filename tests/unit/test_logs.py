@@ -96,7 +96,14 @@ def test_a_field_that_cannot_be_encoded_does_not_lose_the_line(
 ) -> None:
     logger.info("it", extra={"value": value, "thing": 7})
     [line] = log_lines()
-    assert (line["message"], line["value"], line["thing"]) == ("it", str(value), "7")
+    assert (line["message"], line["value"], line["thing"]) == ("it", str(value), 7)
+
+
+def test_an_exception_with_a_lone_surrogate_is_logged_like_any_other(log_lines: LogLines) -> None:
+    logger.error("it failed", exc_info=ValueError("\ud800"), extra={"thing": 7})
+    [line] = log_lines()
+    assert (line["exception"]["type"], line["exception"]["message"]) == ("ValueError", "\ud800")
+    assert line["thing"] == 7
 
 
 def test_a_field_cannot_replace_another_value_of_the_line(log_lines: LogLines) -> None:

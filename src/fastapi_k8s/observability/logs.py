@@ -23,6 +23,7 @@ RECORD_ATTRIBUTES = {*vars(logging.makeLogRecord({})), "message", "asctime", "co
 Uvicorn passes `color_message` in `extra`: its message with colors.
 """
 
+EXCEPTION = "exception"
 INDENTATION = "    "
 
 
@@ -45,7 +46,8 @@ class FieldsFormatter(logging.Formatter):
         line.update(request_context.get({}))
         for name, value in record.__dict__.items():
             if name not in RECORD_ATTRIBUTES:
-                line[f"extra_{name}" if name in line else name] = value
+                is_taken = name in line or name == EXCEPTION
+                line[f"extra_{name}" if is_taken else name] = value
 
 
 class JsonFormatter(FieldsFormatter):
@@ -60,16 +62,16 @@ class JsonFormatter(FieldsFormatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        self.add_fields(line, record)
         error = _exception(record)
         if error is not None:
-            line["exception"] = {
+            line[EXCEPTION] = {
                 "type": type(error).__name__,
                 "message": str(error),
                 "stack": traceback.format_exception(error),
             }
         if record.stack_info:
             line["stack_info"] = record.stack_info
-        self.add_fields(line, record)
         return _encode_json(line)
 
 
@@ -101,8 +103,13 @@ def _encode_json(line: dict[str, Any]) -> str:
     # It takes half the time of json.dumps(). With ensure_ascii a U+2028 cannot split the line.
     try:
         encoded = to_json(line, ensure_ascii=True, inf_nan_mode="strings", fallback=str)
-    except PydanticSerializationError:  # such as a lone surrogate or a circular reference
-        return json.dumps({name: str(value) for name, value in line.items()})
+    except PydanticSerializationError:
+        # json.dumps() can escape a lone surrogate, but neither bytes nor circular references.
+        plain = {
+            name: value if name == EXCEPTION or isinstance(value, str | int | float) else str(value)
+            for name, value in line.items()
+        }
+        return json.dumps(plain)
     return encoded.decode()
 
 
