@@ -17,6 +17,7 @@ from fastapi import FastAPI
 
 from fastapi_k8s.main import create_app
 from fastapi_k8s.observability.logs import JsonFormatter
+from fastapi_k8s.server.http_protocol import HttpProtocolFactory
 from fastapi_k8s.settings import Settings
 from tools.dev.servers import free_port
 
@@ -66,19 +67,16 @@ def make_settings() -> MakeSettings:
 
 @pytest.fixture
 def serve() -> Serve:
-    """A function that serves an application on a random port, and yields a client for it."""
+    """A function that serves an application on a random port, and yields a client for it.
+
+    Its keyword arguments are options of Uvicorn.
+    """
 
     @asynccontextmanager
-    async def serve_app(app: FastAPI, root_path: str = "") -> AsyncIterator[httpx.AsyncClient]:
-        config = uvicorn.Config(
-            app,
-            port=0,
-            root_path=root_path,
-            log_config=None,
-            access_log=False,
-            http="httptools",
-            timeout_graceful_shutdown=5,
-        )
+    async def serve_app(app: FastAPI, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+        defaults = {"http": HttpProtocolFactory(), "log_config": None, "access_log": False}
+        options = {**defaults, "port": 0, "timeout_graceful_shutdown": 5, **options}
+        config = uvicorn.Config(app, **options)
         server = InProcessServer(config)
         task = asyncio.create_task(server.serve())
         while not server.started:

@@ -20,7 +20,11 @@ from .routing import allowed_methods
 logger = logging.getLogger(__name__)
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
-REASON_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
+REASON_PHRASES = {
+    413: "Content Too Large",
+    414: "URI Too Long",
+    422: "Unprocessable Content",
+}
 """The names of RFC 9110. Python 3.11 and 3.12 have the older ones."""
 
 IF_MATCH_LOC = ("header", "If-Match")

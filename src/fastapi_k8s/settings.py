@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     idempotency_ttl: int = Field(86_400, ge=1, le=2_592_000)
     drain_seconds: float = Field(0, ge=0, le=60)
     max_body_size: int = Field(1_048_576, ge=1)
+    request_read_timeout: float = Field(30, gt=0, le=3600)
     # NoDecode: pydantic-settings would expect a JSON array in the environment.
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     root_path: str = ""

@@ -61,8 +61,8 @@ async def test_a_path_cannot_inject_a_log_line(
 
 async def test_a_long_path_is_shortened(things: httpx.AsyncClient, log_lines: LogLines) -> None:
     """Container runtimes split a line of more than 16 KiB, and JSON escapes these characters."""
-    path = "/" + "\U0001f4a1" * 2000
+    path = "/" + '"' * 1300
     await things.get(path)
     [line] = access_lines(log_lines)
-    assert line["path"] == f"{path[:1024]}... (2001 characters)"
+    assert line["path"] == f"{path[:1024]}... (1301 characters)"
     assert len(json.dumps(line)) < 16_384

@@ -37,6 +37,7 @@ async def test_the_access_log_line_has_the_documented_fields_and_values(
 
 async def test_the_documented_queries_use_existing_metrics(client: httpx.AsyncClient) -> None:
     await client.get("/version")
+    await client.get("/version", headers={"Host": "not valid"})
     metrics = text_string_to_metric_families((await client.get("/metrics")).text)
     existing = {sample.name for metric in metrics for sample in metric.samples}
     page = OBSERVABILITY.read_text()

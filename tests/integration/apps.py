@@ -5,12 +5,16 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
 from fastapi_k8s import main
 from fastapi_k8s.dependencies import DatabaseDep
+
+UPLOAD_SIZE = 3_000_000
+"""A limit above MAX_BODY_SIZE, in bytes."""
 
 
 def create_app_with_test_routes() -> FastAPI:
@@ -43,6 +47,16 @@ def create_app_with_test_routes() -> FastAPI:
     async def set_clock_back() -> None:
         wall_clock = time.time
         time.time = lambda: wall_clock() - 3600
+
+    @app.post("/echo", max_body_size=UPLOAD_SIZE)
+    async def echo(request: Request) -> dict[str, Any]:
+        body = await request.body()
+        headers = [(name.decode(), value.decode()) for name, value in request.scope["headers"]]
+        return {"headers": headers, "url": str(request.url), "body": body.decode()}
+
+    @app.post("/unread")
+    async def ignore_body() -> str:
+        return "done"
 
     return app
 

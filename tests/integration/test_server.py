@@ -156,18 +156,20 @@ class Gunicorn:
         return self.process.wait(40)
 
 
+def process_environment(**variables: str) -> dict[str, str]:
+    """The variables of a Gunicorn process, and those that let coverage measure it."""
+    coverage = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    required = {"PATH": os.environ["PATH"], "PYTHONPATH": ".", "PORT": str(free_port())}
+    return coverage | required | variables
+
+
 @pytest.fixture
 def environment(make_settings: MakeSettings) -> dict[str, str]:
-    """The variables of a Gunicorn process, and those that let coverage measure it."""
     settings = make_settings()
-    coverage = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
-    return coverage | {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": ".",
-        "PORT": str(free_port()),
-        "DATABASE_URL": settings.database_url.get_secret_value(),
-        "REDIS_URL": settings.redis_url.get_secret_value(),
-    }
+    return process_environment(
+        DATABASE_URL=settings.database_url.get_secret_value(),
+        REDIS_URL=settings.redis_url.get_secret_value(),
+    )
 
 
 @contextmanager

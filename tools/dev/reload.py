@@ -10,6 +10,7 @@ import uvicorn
 
 import fastapi_k8s as package
 from fastapi_k8s.observability.logs import logging_config
+from fastapi_k8s.server.http_protocol import HttpProtocolFactory
 
 SOURCE_FOLDER = Path(__file__).resolve().parents[2] / "src"
 
@@ -24,6 +25,7 @@ def serve(host: str, port: int, root_path: str) -> None:
         reload=True,
         reload_dirs=[str(SOURCE_FOLDER)],
         root_path=root_path,
+        http=HttpProtocolFactory(),  # type: ignore[arg-type]  # called like a class
         log_config=logging_config(),
         access_log=False,
     )

@@ -4,7 +4,7 @@ import os
 from functools import cache
 
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -19,6 +19,12 @@ REQUEST_DURATION = Histogram(
     "http_request_duration_seconds",
     "Time from the head of a request to the last byte of its response.",
     ["method", "route", "status"],
+    registry=REGISTRY,
+)
+REFUSED_REQUESTS = Counter(
+    "http_requests_refused",
+    "Requests that were refused before the application was called.",
+    ["status"],
     registry=REGISTRY,
 )
 

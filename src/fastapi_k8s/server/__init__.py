@@ -17,6 +17,7 @@ from .. import NAME
 from ..observability.logs import logging_config
 from ..observability.metrics import MULTIPROC_DIR_VARIABLE
 from ..settings import load_settings
+from .http_protocol import HttpLimits, HttpProtocolFactory
 from .worker import DrainingWorker
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (not a predictable temporary file)
@@ -63,6 +64,9 @@ graceful_timeout = 90
 
 def when_ready(arbiter: Arbiter) -> None:
     """Prepare what the workers inherit, before the first one is forked."""
+    DrainingWorker.CONFIG_KWARGS["http"] = HttpProtocolFactory(
+        HttpLimits.from_gunicorn(arbiter.cfg)
+    )
     # Uvicorn takes root_path from the worker's configuration, not from the application.
     DrainingWorker.CONFIG_KWARGS["root_path"] = load_settings().root_path
     metrics_dir = mkdtemp(prefix=f"metrics-{arbiter.pid}-", dir=worker_tmp_dir)

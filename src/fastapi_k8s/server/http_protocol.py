@@ -1,0 +1,586 @@
+"""Uvicorn's HTTP protocol, made strict: what a client may send, how much, and for how long.
+
+docs/decisions/0017-strict-http-protocol.md has the reasons and the figures. The parts of Uvicorn
+that this module extends are not a public API, so pyproject.toml has an upper limit for its version.
+"""
+
+import asyncio
+import logging
+import math
+import re
+import resource
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from secrets import token_hex
+from typing import Any
+
+import httptools
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from ..errors import ProblemError, problem_response
+from ..observability import metrics
+from ..settings import Settings
+
+logger = logging.getLogger(__name__)
+
+LINGER_SECONDS = 10
+"""How long the server reads and discards what a client sends after its response. nginx: 30."""
+
+STALL_SECONDS = 60
+"""How long a client may read nothing of a response. As nginx's send_timeout."""
+
+LINGER_BYTES = 64 * 1024 * 1024
+"""How much of it the server reads, before it closes the connection."""
+
+UNREAD_BODY_BYTES = 256 * 1024
+"""The largest body that the server reads after its response, to keep the connection. As in Go."""
+
+SMALL_REQUEST_BYTES = 64 * 1024
+"""What a request may always hold, so that large bodies cannot get small requests refused."""
+
+CHUNK_OVERHEAD_BYTES = 100
+"""The size of a chunk object in memory, besides its bytes: a client can send single bytes."""
+
+HEADER_OVERHEAD_BYTES = 32
+"""More than a header line or a request line has besides name, value and URL."""
+
+QUEUED_REQUEST_BYTES = 4096
+"""The size of a request in memory that waits for the response to an earlier one."""
+
+HELD_BODIES = 32
+"""How many bodies of MAX_BODY_SIZE the requests of a worker may hold together."""
+
+BODY_UNIT_BYTES = 1024 * 1024
+"""For each of these, a body may take another REQUEST_READ_TIMEOUT."""
+
+HOST_PATTERN = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:[0-9]*)?", re.ASCII)
+"""RFC 3986, section 3.2.2, without IPvFuture, which nobody uses."""
+
+ABSOLUTE_FORM_PATTERN = re.compile(rb"https?://([^/?#]+)(.*)", re.IGNORECASE)
+"""RFC 9112, section 3.2.2. The groups are the authority, and the path with the query."""
+
+IPV4_MAPPED_PREFIX = "::ffff:"
+HTTP_VERSIONS = {"1.0", "1.1"}
+SLASH = ord("/")
+
+
+class Phase(Enum):
+    """What a connection is doing. All phases but RESPONDING have a time limit."""
+
+    WAITING = auto()  # for the first byte of a request
+    HEAD = auto()
+    BODY = auto()
+    RESPONDING = auto()  # all requests are complete, and a response is not
+    LINGERING = auto()  # the last response is sent, and what the client still sends is discarded
+
+
+@dataclass(frozen=True)
+class HttpLimits:
+    """The limits that Gunicorn's settings control. Sizes are in bytes."""
+
+    request_line: int = 4094
+    header_count: int = 100
+    header_size: int = 8190
+    connections: int = 1000
+
+    @classmethod
+    def from_gunicorn(cls, settings: Any) -> "HttpLimits":
+        """The limits of a Gunicorn configuration, in which 0 is no limit."""
+        return cls(
+            request_line=settings.limit_request_line or sys.maxsize,
+            header_count=settings.limit_request_fields or sys.maxsize,
+            header_size=settings.limit_request_field_size or sys.maxsize,
+            connections=settings.worker_connections or sys.maxsize,
+        )
+
+
+class HttpProtocolFactory:
+    """Creates the protocol of each connection of a worker, and holds what they share.
+
+    It is the option `http` of Uvicorn. One timer a worker enforces the time limits of all
+    connections, so that a request costs no timer, and no timer outlives its connection.
+    """
+
+    def __init__(self, limits: HttpLimits | None = None) -> None:
+        self.limits = limits or HttpLimits()
+        self.connections: dict[StrictHttpProtocol, None] = {}  # in the order of their creation
+        self.held_bytes = 0  # received for requests without a complete response
+        self.seconds = 0  # since the start, without the time in which the event loop was blocked
+        self._is_sweeping = False
+        self._logged_at: dict[str, int] = {}
+
+    def __call__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> "StrictHttpProtocol":
+        return StrictHttpProtocol(self, config, server_state, app_state, _loop)
+
+    def add(self, connection: "StrictHttpProtocol") -> None:
+        """Supervise a new connection. If there are too many, close the one that matters least.
+
+        A connection with a complete request is never closed. Half of the process's file descriptors
+        are left to the connections that the application opens: without a free one, no probe could
+        connect.
+        """
+        self.connections[connection] = None
+        if not self._is_sweeping:
+            self._is_sweeping = True
+            connection.loop.call_later(1, self._sweep, connection.loop)
+        if len(self.connections) > self.max_connections():
+            self._evict(connection)
+
+    def log(self, level: int, message: str, fields: Mapping[str, Any]) -> None:
+        """Write a log line, unless one with this message and detail was written in this second."""
+        key = f"{message}: {fields.get('detail')}"
+        if self._logged_at.get(key) != self.seconds:
+            self._logged_at[key] = self.seconds
+            logger.log(level, message, extra=fields)
+
+    def max_connections(self) -> int:
+        open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if open_files == resource.RLIM_INFINITY:
+            return self.limits.connections
+        return min(self.limits.connections, open_files // 2)
+
+    def _evict(self, newest: "StrictHttpProtocol") -> None:
+        others = [each for each in self.connections if each is not newest and each.may_be_evicted()]
+        if not others:
+            return
+        min(others, key=StrictHttpProtocol.eviction_key).transport.abort()
+        fields = {"connections": len(self.connections)}
+        self.log(logging.WARNING, "too many connections, the oldest idle one is closed", fields)
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.seconds += 1
+        for connection in tuple(self.connections):
+            connection.check_time()
+        if self.connections:
+            loop.call_later(1, self._sweep, loop)
+        else:
+            self._is_sweeping = False
+
+
+class ClosingTransport:
+    """The transport that a request sees. `close` lets the client read the response first."""
+
+    __slots__ = ("close", "is_closing", "write")
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self.close = close
+
+
+class FailedBody(bytearray):
+    """Raises an error when `receive()`, in which the application waits, turns it into bytes."""
+
+    def __init__(self, error: ProblemError) -> None:
+        super().__init__()
+        self._error = error
+
+    def __bytes__(self) -> bytes:
+        raise self._error
+
+
+class StrictHttpProtocol(HttpToolsProtocol):
+    """A connection.
+
+    An error in the head of a request is answered here, because there is no request yet. An error in
+    the body is raised where the application reads the body, so that the response has a request id,
+    an access log line and metrics like any other.
+    """
+
+    def __init__(
+        self,
+        factory: HttpProtocolFactory,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, loop)
+        self.factory = factory
+        self.limits = factory.limits
+        settings = app_state.get("settings")
+        self.read_timeout: float = _setting(settings, "request_read_timeout")
+        self.max_body_size: int = _setting(settings, "max_body_size")
+        self.max_held_bytes = HELD_BODIES * self.max_body_size
+        self.small_head = min(self.limits.request_line, self.limits.header_size)
+        self.phase = Phase.WAITING
+        self.phase_began_at = factory.seconds
+        self.has_served = False
+        self.is_declining = False  # an upgrade that the head offers
+        self.is_discarding = False
+        self.discarded_bytes = 0
+        self.held_bytes = 0
+        self.pending_bytes = 0  # received since the last complete head or piece of a body
+        self.body_bytes = 0
+        self.valid_host = b""
+        self.has_ended = False  # the client has closed its side
+        self.unsent_bytes = 0
+        self.stalled_seconds = 0
+        self.url = b""
+        self.headers = []
+
+    # What the transport calls
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if self.client is not None and self.client[0].startswith(IPV4_MAPPED_PREFIX):
+            # A dual-stack socket. FORWARDED_ALLOW_IPS has IPv4 addresses in their usual form.
+            self.client = (self.client[0].removeprefix(IPV4_MAPPED_PREFIX), self.client[1])
+        self.closing_transport = ClosingTransport(transport, self.close)
+        self.factory.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._forget()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep the connection of a client that will send no more, until it has its responses."""
+        self.has_ended = True
+        if self._has_responded():
+            return False
+        self.cycle.keep_alive = False
+        if self.phase is Phase.BODY:
+            self._fail_body(ProblemError(400, "The connection ended before the body."))
+        return True
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what the client sends, or discard it after an error."""
+        if self.is_discarding:
+            self._discard(len(data))
+            return
+        self.pending_bytes += len(data)
+        if self.held_bytes < self.max_body_size:
+            size = len(data) + CHUNK_OVERHEAD_BYTES
+            self.held_bytes += size
+            self.factory.held_bytes += size
+        try:
+            self._parse(data)
+            if self.pending_bytes or self.headers:  # an incomplete head, trailers or chunk header
+                self._check_unparsed_size()
+            if self.factory.held_bytes > self.max_held_bytes:
+                self._check_held_bytes()
+        except ProblemError as error:
+            self._refuse(error)
+        except httptools.HttpParserError as error:
+            cause = error.__context__  # the exception of a callback of the parser
+            if not isinstance(cause, ProblemError):
+                cause = ProblemError(400, "The request is not valid HTTP/1.1.")
+            self._refuse(cause)
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        """Parse all of `data`. Offers of an upgrade that this server does not serve are ignored."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                end_of_head = upgrade.args[0]
+            else:
+                return
+            if not self.is_declining:
+                self.handle_websocket_upgrade()
+                return
+            # The parser skips the body, and would take it for the next request. A new parser gets
+            # the same head without the offer.
+            self.is_declining = False
+            head = self._head_without_upgrade()
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self.parser.feed_data(head)
+            data = memoryview(data)[end_of_head:]
+
+    def _head_without_upgrade(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def handle_websocket_upgrade(self) -> None:
+        """Leave the connection to the protocol for WebSockets, if a fork has installed one."""
+        self._forget()
+        super().handle_websocket_upgrade()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.stalled_seconds = 0
+
+    # What the parser calls
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.phase = Phase.HEAD
+        self.phase_began_at = self.factory.seconds
+
+    def on_headers_complete(self) -> None:
+        """Check the head of a request, and start the request."""
+        offers_upgrade = self.parser.should_upgrade()
+        if offers_upgrade and self.parser.get_method() == b"CONNECT":
+            raise ProblemError(501, "CONNECT is not supported.")
+        self._check_head()
+        if offers_upgrade:
+            self.is_declining = not self._should_upgrade()
+            if not self.is_declining:
+                super().on_headers_complete()
+            return
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._hold(QUEUED_REQUEST_BYTES)
+            self._check_held_bytes()
+        super().on_headers_complete()
+        self.cycle.transport = self.closing_transport  # type: ignore[assignment]
+        self.phase = Phase.BODY
+        self.phase_began_at = self.factory.seconds
+        self.pending_bytes = 0
+        self.body_bytes = 0
+        self.headers = []  # for the trailers, which the application must not take for headers
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        self.pending_bytes = 0
+        self.body_bytes += len(body)
+        if self.cycle.response_complete and self.body_bytes > UNREAD_BODY_BYTES:
+            raise ProblemError(413, "The body is larger than what is read after a response.")
+
+    def on_message_complete(self) -> None:
+        if self.is_declining:
+            return
+        super().on_message_complete()
+        if self._has_responded():
+            self._enter(Phase.WAITING)
+            self._release()
+        else:
+            self.phase = Phase.RESPONDING
+
+    def _check_head(self) -> None:
+        """Raise ProblemError if a complete head is too large, or a header is missing or invalid."""
+        if len(self.headers) > self.limits.header_count or self.pending_bytes > self.small_head:
+            self._check_head_size()
+        version = self.parser.get_http_version()
+        if version not in HTTP_VERSIONS:
+            raise ProblemError(505, "Use HTTP/1.1.")
+        host = None
+        for name, value in self.headers:
+            if name == b"host":
+                if host is not None:
+                    raise ProblemError(400, "Send only one Host header.")
+                host = value
+            elif name == b"transfer-encoding" and (version == "1.0" or value.lower() != b"chunked"):
+                raise ProblemError(501, "The only transfer coding is chunked, with HTTP/1.1.")
+        if host is None and version == "1.1":
+            raise ProblemError(400, "Send a Host header.")
+        if self.url[0] != SLASH and self.url != b"*":
+            host = self._replace_absolute_url()
+        if host is not None and host != self.valid_host:
+            if not HOST_PATTERN.fullmatch(host):
+                raise ProblemError(400, "The host is not valid.")
+            self.valid_host = host
+
+    def _check_head_size(self) -> None:
+        """Raise ProblemError if a line of the head, or the number of its lines, is too large."""
+        limits = self.limits
+        if len(self.headers) > limits.header_count:
+            raise ProblemError(431, f"The request has more than {limits.header_count} headers.")
+        if len(self.parser.get_method()) + len(self.url) + 10 > limits.request_line:
+            raise ProblemError(414, f"The request line exceeds {limits.request_line} bytes.")
+        for name, value in self.headers:
+            if len(name) + len(value) > limits.header_size:
+                raise ProblemError(431, f"A header exceeds {limits.header_size} bytes.")
+
+    def _check_unparsed_size(self) -> None:
+        """Raise ProblemError if an incomplete line is too long. Chunk extensions count as well."""
+        self._check_head_size()
+        unparsed_bytes = self.pending_bytes - len(self.url)
+        for name, value in self.headers:
+            unparsed_bytes -= len(name) + len(value) + HEADER_OVERHEAD_BYTES
+        if unparsed_bytes > self.limits.header_size + HEADER_OVERHEAD_BYTES:
+            raise ProblemError(431, f"A header exceeds {self.limits.header_size} bytes.")
+
+    def _replace_absolute_url(self) -> bytes:
+        """Turn `http://host/path` into `/path` and a Host header (RFC 9112, section 3.2.2)."""
+        absolute = ABSOLUTE_FORM_PATTERN.fullmatch(self.url)
+        if absolute is None:
+            raise ProblemError(400, "The request target is not a path.")
+        host: bytes = absolute[1]
+        path: bytes = absolute[2]
+        self.url = path if path[:1] == b"/" else b"/" + path
+        # In place, since the scope of the request has the same list.
+        self.headers[:] = [header for header in self.headers if header[0] != b"host"]
+        self.headers.append((b"host", host))
+        return host
+
+    # What the request calls
+
+    def on_response_complete(self) -> None:
+        """Start the next request of a pipeline, or wait for one. Uvicorn would start a timer."""
+        self.server_state.total_requests += 1
+        self.has_served = True
+        self.factory.held_bytes -= self.held_bytes
+        self.held_bytes = 0
+        if self.transport.is_closing() or self.phase is Phase.LINGERING:
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        elif self.phase is Phase.RESPONDING:
+            self._enter(Phase.WAITING)
+
+    def close(self) -> None:
+        """Close the connection in a way that lets the client read the response.
+
+        If there are unread bytes in the socket, closing it resets the connection, and the client
+        can lose the response (RFC 9112, section 9.6).
+        """
+        if self.transport.is_closing():
+            return
+        is_receiving = self.phase in {Phase.HEAD, Phase.BODY}
+        if is_receiving or self.is_discarding or self.pipeline or self.flow.read_paused:
+            self._linger()
+        else:
+            self.transport.close()
+
+    # Errors and limits
+
+    def _refuse(self, error: ProblemError) -> None:
+        """Respond to a request that cannot be parsed, and close the connection."""
+        if self.phase is Phase.BODY:
+            self._fail_body(error)
+        elif self._has_responded():
+            self._send_problem(error)
+            self._linger()
+        else:  # The client gets the responses to its earlier requests, and no more.
+            self.cycle.keep_alive = False
+            self.is_discarding = True
+            self._enter(Phase.RESPONDING)
+
+    def _fail_body(self, error: ProblemError) -> None:
+        """Raise an error where the application reads the body."""
+        if self.cycle.response_complete:
+            self._linger()
+            return
+        self.cycle.body = FailedBody(error)
+        self.is_discarding = True
+        self._enter(Phase.RESPONDING)
+        self.cycle.keep_alive = False
+        self.cycle.message_event.set()
+
+    def _send_problem(self, error: ProblemError) -> None:
+        request_id = token_hex(16)
+        scope = {"path": "", "request_id": request_id}
+        response = problem_response(scope, error.status_code, error.detail, error.headers)
+        headers = [*self.server_state.default_headers, *response.raw_headers]
+        headers = [header for header in headers if header[0] != b"connection"]
+        headers += [(b"connection", b"close"), (b"x-request-id", request_id.encode())]
+        lines = [STATUS_LINE[error.status_code]]
+        lines += [b"%s: %s\r\n" % header for header in headers]
+        self.transport.write(b"".join([*lines, b"\r\n", response.body]))
+        metrics.REFUSED_REQUESTS.labels(str(error.status_code)).inc()
+        fields = {
+            "status": error.status_code,
+            "detail": error.detail,
+            "client": self.client[0] if self.client else None,
+            "request_id": request_id,
+        }
+        self.factory.log(logging.INFO, "request refused", fields)
+
+    def _linger(self) -> None:
+        """Send nothing more, and discard what the client still sends, until it closes too."""
+        if self.has_ended or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self._enter(Phase.LINGERING)
+        self.is_discarding = True
+        self.transport.write_eof()
+        self.flow.resume_reading()
+
+    def _discard(self, size: int) -> None:
+        self.discarded_bytes += size
+        if self.discarded_bytes > LINGER_BYTES:
+            self.transport.abort()
+
+    def check_time(self) -> None:
+        """End a phase that takes too long. Called once a second."""
+        unsent_bytes = self.transport.get_write_buffer_size()
+        is_stalled = unsent_bytes > 0 and unsent_bytes >= self.unsent_bytes
+        self.stalled_seconds = self.stalled_seconds + 1 if is_stalled else 0
+        self.unsent_bytes = unsent_bytes
+        if self.stalled_seconds > STALL_SECONDS:
+            self.transport.abort()
+            return
+        if unsent_bytes or self.flow.read_paused:
+            # The client reads a response, or waits until the server reads more of the request.
+            self.phase_began_at += 1
+            return
+        seconds = self.factory.seconds - self.phase_began_at
+        if seconds <= self._phase_limit():
+            return
+        if self.phase is Phase.WAITING:
+            self.transport.close()
+        elif self.phase is Phase.LINGERING:
+            self.transport.abort()
+        else:
+            self._refuse(ProblemError(408, "The request did not arrive in time."))
+
+    def _phase_limit(self) -> float:
+        """How long the phase may take, in seconds."""
+        if self.phase is Phase.RESPONDING:
+            return math.inf
+        if self.phase is Phase.LINGERING:
+            return LINGER_SECONDS
+        if self.phase is Phase.WAITING and self.has_served:
+            return self.timeout_keep_alive
+        if self.phase is Phase.BODY:
+            return self.read_timeout * (1 + self.body_bytes / BODY_UNIT_BYTES)
+        return self.read_timeout
+
+    def may_be_evicted(self) -> bool:
+        """Whether the client waits for no response."""
+        return self._has_responded() or (self.phase is Phase.BODY and not self.pipeline)
+
+    def eviction_key(self) -> tuple[bool, bool, int]:
+        """The order in which connections are evicted: those without a request so far come first."""
+        return (self.phase is not Phase.LINGERING, self.has_served, self.phase_began_at)
+
+    def _has_responded(self) -> bool:
+        """Whether every request that has a complete head has its response."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        self.phase_began_at = self.factory.seconds
+
+    def _hold(self, size: int) -> None:
+        """Count bytes until `_release`."""
+        self.held_bytes += size
+        self.factory.held_bytes += size
+
+    def _release(self) -> None:
+        self.factory.held_bytes -= self.held_bytes
+        self.held_bytes = 0
+
+    def _check_held_bytes(self) -> None:
+        """Raise ProblemError if all requests hold too much memory, and this one is not small."""
+        is_small = self.held_bytes <= SMALL_REQUEST_BYTES
+        if self.factory.held_bytes > self.max_held_bytes and not is_small:
+            detail = "The server is receiving too many large requests."
+            raise ProblemError(503, detail, {"Retry-After": "1"})
+
+    def _forget(self) -> None:
+        """Remove what the other connections know of this one."""
+        self._release()
+        self.factory.connections.pop(self, None)
+
+
+def _setting(settings: Settings | None, name: str) -> Any:
+    """A setting of the application, or its default for an application without settings."""
+    if settings is None:
+        return Settings.model_fields[name].default
+    return getattr(settings, name)

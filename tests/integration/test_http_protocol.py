@@ -1,0 +1,456 @@
+"""What the server does with the bytes that clients send, under Gunicorn as in production."""
+
+import json
+import re
+import resource
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from time import sleep
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tools.dev.servers import free_port
+
+from .apps import UPLOAD_SIZE
+from .test_server import APP_WITH_TEST_ROUTES, Gunicorn, process_environment, running_gunicorn
+
+SEGMENT_PAUSE_SECONDS = 0.05
+"""Long enough for the server to read one segment before the next one arrives."""
+
+HOST = b"Host: api\r\n"
+LAST = b"Host: api\r\nConnection: close\r\n"
+GET = b"GET /version HTTP/1.1\r\n"
+GET_LAST = GET + LAST + b"\r\n"
+POST = b"POST /echo HTTP/1.1\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+HTTP_2_UPGRADE = b"Host: api\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+HTTP_2_HEAD_WITHOUT_BODY = GET + HTTP_2_UPGRADE + b"\r\n"
+CONTENT_OF_20_MB = b"x" * 20_000_000
+MEMORY_TOLERANCE_BYTES = 10_000_000
+
+
+@pytest.fixture(scope="module")
+def gunicorn() -> Iterator[Gunicorn]:
+    """A server that the tests share. It needs no database."""
+    with running_gunicorn(server_environment(), APP_WITH_TEST_ROUTES) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def impatient_gunicorn() -> Iterator[Gunicorn]:
+    """A server with short time limits and small size limits."""
+    environment = server_environment(REQUEST_READ_TIMEOUT="1")
+    limits = ["--limit-request-line=40", "--limit-request-fields=6"]
+    limits += ["--limit-request-field_size=50", "--keep-alive=1"]
+    with running_gunicorn(environment, APP_WITH_TEST_ROUTES, *limits) as server:
+        yield server
+
+
+def server_environment(**variables: str) -> dict[str, str]:
+    unreachable = f"postgresql://user:hidden@127.0.0.1:{free_port()}/name"
+    return process_environment(DATABASE_URL=unreachable, **variables)
+
+
+def connect(server: Gunicorn) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", urlsplit(server.url).port), timeout=20)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def exchange(server: Gunicorn, *segments: bytes, half_close: bool = False) -> bytes:
+    """Send the segments, and return all that the server sends until it closes the connection."""
+    with connect(server) as connection:
+        for segment in segments:
+            connection.sendall(segment)
+            sleep(SEGMENT_PAUSE_SECONDS)
+        if half_close:
+            connection.shutdown(socket.SHUT_WR)
+        return read_all(connection)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    received = b""
+    while data := connection.recv(65536):
+        received += data
+    return received
+
+
+def statuses(received: bytes) -> list[int]:
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3})", received)]
+
+
+def content(received: bytes) -> Any:
+    """The JSON content of the last response."""
+    return json.loads(received.rpartition(b"\r\n\r\n")[2])
+
+
+def with_length(body: bytes) -> bytes:
+    return b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+def peak_memory(pid: int) -> int:
+    """The largest resident set of a process so far, in bytes."""
+    [kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(kilobytes) * 1024
+
+
+VALID_REQUESTS = {
+    "HTTP/1.0 without Host": [b"GET /health HTTP/1.0\r\n\r\n"],
+    "empty Host": [GET, b"Host:\r\nConnection: close\r\n\r\n"],
+    "IPv6 Host": [GET, b"Host: [::1]:8000\r\nConnection: close\r\n\r\n"],
+    "HEAD of 8000 bytes": [GET, LAST, b"X-Long: " + b"x" * 8000 + b"\r\n\r\n"],
+    "100 headers": [GET, LAST, b"X-Many: x\r\n" * 98, b"\r\n"],
+    "WebSocket, which no route serves": [
+        GET,
+        b"Host: api\r\nConnection: close, Upgrade\r\nUpgrade: websocket\r\n",
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    ],
+    "extension of a chunk": [POST, LAST, CHUNKED, b"\r\n5;a=b\r\nhello\r\n0\r\n\r\n"],
+    "empty lines before": [b"\r\n\r\n", GET_LAST],
+}
+
+INVALID_REQUESTS = {
+    "no Host": (400, [GET, b"Connection: close\r\n\r\n"]),
+    "two Hosts": (400, [GET, HOST, HOST, b"\r\n"]),
+    "two Hosts in HTTP/1.0": (400, [b"GET /health HTTP/1.0\r\n", HOST, HOST, b"\r\n"]),
+    "Host with a space": (400, [GET, b"Host: a b\r\n\r\n"]),
+    "Host with a path": (400, [GET, b"Host: a/b\r\n\r\n"]),
+    "Host with a user": (400, [GET, b"Host: user@a\r\n\r\n"]),
+    "absolute form with a user": (400, [b"GET http://user@a/ HTTP/1.1\r\n", HOST, b"\r\n"]),
+    "absolute form of another scheme": (400, [b"GET ftp://a/ HTTP/1.1\r\n", HOST, b"\r\n"]),
+    "CONNECT": (501, [b"CONNECT api:443 HTTP/1.1\r\nHost: api:443\r\n\r\n"]),
+    "HTTP/2.0": (505, [b"GET / HTTP/2.0\r\n", HOST, b"\r\n"]),
+    "HTTP/0.9": (505, [b"GET / HTTP/0.9\r\n", HOST, b"\r\n"]),
+    "HTTP/2 with prior knowledge": (400, [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]),
+    "TLS": (400, [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"]),
+    "long request line": (414, [b"GET /", b"x" * 4090, b" HTTP/1.1\r\n", HOST, b"\r\n"]),
+    "long header": (431, [GET, HOST, b"X-Long: " + b"x" * 8190 + b"\r\n\r\n"]),
+    "101 headers": (431, [GET, HOST, b"X-Many: x\r\n" * 100, b"\r\n"]),
+    "Content-Length, then chunked": (
+        400,
+        [POST, HOST, b"Content-Length: 5\r\n", CHUNKED, b"\r\n0\r\n\r\n"],
+    ),
+    "chunked, then Content-Length": (
+        400,
+        [POST, HOST, CHUNKED, b"Content-Length: 5\r\n\r\n0\r\n\r\n"],
+    ),
+    "two lengths": (400, [POST, HOST, b"Content-Length: 6\r\n", with_length(b"hello")]),
+    "list of lengths": (400, [POST, HOST, b"Content-Length: 5, 5\r\n\r\nhello"]),
+    "length with a sign": (400, [POST, HOST, b"Content-Length: +5\r\n\r\nhello"]),
+    "hexadecimal length": (400, [POST, HOST, b"Content-Length: 0x5\r\n\r\nhello"]),
+    "empty length": (400, [POST, HOST, b"Content-Length: \r\n\r\nhello"]),
+    "length of 2^64": (400, [POST, HOST, b"Content-Length: 18446744073709551616\r\n\r\n"]),
+    "chunked twice": (400, [POST, HOST, CHUNKED, CHUNKED, b"\r\n0\r\n\r\n"]),
+    "chunked is not last": (400, [POST, HOST, b"Transfer-Encoding: chunked, gzip\r\n\r\n"]),
+    "gzip and chunked": (501, [POST, HOST, b"Transfer-Encoding: gzip, chunked\r\n\r\n"]),
+    "unknown coding": (501, [POST, HOST, b"Transfer-Encoding: xchunked\r\n\r\n"]),
+    "vertical tab before chunked": (
+        400,
+        [POST, HOST, b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n"],
+    ),
+    "chunked in HTTP/1.0": (501, [b"POST /echo HTTP/1.0\r\n", CHUNKED, b"\r\n0\r\n\r\n"]),
+    "folded header": (400, [POST, HOST, b"X-Folded: a\r\n b\r\n", with_length(b"")]),
+    "folded Transfer-Encoding": (400, [POST, HOST, b"Transfer-Encoding:\r\n chunked\r\n\r\n"]),
+    "space before the first header": (400, [POST, b" X: a\r\n", HOST, with_length(b"")]),
+    "space before the colon": (400, [POST, HOST, b"Content-Length : 5\r\n\r\nhello"]),
+    "header without a name": (400, [POST, HOST, b": 5\r\n", with_length(b"")]),
+    "header without a colon": (400, [POST, HOST, b"Name\r\n", with_length(b"")]),
+    "lines that end in LF": (400, [b"GET /version HTTP/1.1\nHost: api\n\n"]),
+    "head that ends in LF": (400, [GET, HOST, b"\n"]),
+    "CR in a header": (400, [GET, HOST, b"X: a\rb\r\n\r\n"]),
+    "NUL in a header": (400, [GET, HOST, b"X: a\x00b\r\n\r\n"]),
+    "chunks that end in LF": (400, [POST, HOST, CHUNKED, b"\r\n5\nhello\n0\n\n"]),
+    "extension that ends in LF": (400, [POST, HOST, CHUNKED, b"\r\n5;a\nhello\r\n0\r\n\r\n"]),
+    "hexadecimal prefix of a chunk": (400, [POST, HOST, CHUNKED, b"\r\n0x5\r\nhello\r\n"]),
+    "space after the size of a chunk": (400, [POST, HOST, CHUNKED, b"\r\n5 \r\nhello\r\n"]),
+    "chunk that is longer than its size": (400, [POST, HOST, CHUNKED, b"\r\n5\r\nhelloX"]),
+    "chunk of 2^64": (400, [POST, HOST, CHUNKED, b"\r\n10000000000000000\r\nhello"]),
+    "Content-Length as a trailer": (
+        400,
+        [POST, HOST, CHUNKED, b"\r\n5\r\nhello\r\n0\r\nContent-Length: 7\r\n\r\n"],
+    ),
+}
+
+ENDLESS_REQUESTS = {
+    "URL": (414, b"GET /", b"x" * 64_000_000),
+    "header": (431, GET + HOST + b"X-Endless: ", b"x" * 64_000_000),
+    "headers": (431, GET + HOST, b"X-Many: x\r\n" * 200_000),
+    "trailer": (431, POST + HOST + CHUNKED + b"\r\n0\r\nX-Endless: ", b"x" * 64_000_000),
+    "trailers": (431, POST + HOST + CHUNKED + b"\r\n0\r\n", b"X-Many: x\r\n" * 200_000),
+    "extension of a chunk": (431, POST + HOST + CHUNKED + b"\r\n5;", b"x" * 64_000_000),
+    "empty lines": (431, b"", b"\r\n" * 32_000_000),
+}
+
+
+@pytest.mark.parametrize("segments", VALID_REQUESTS.values(), ids=VALID_REQUESTS)
+def test_a_valid_request_is_served(gunicorn: Gunicorn, segments: list[bytes]) -> None:
+    """In one segment, and in several."""
+    assert statuses(exchange(gunicorn, b"".join(segments))) == [200]
+    assert statuses(exchange(gunicorn, *segments)) == [200]
+
+
+@pytest.mark.parametrize(("status", "segments"), INVALID_REQUESTS.values(), ids=INVALID_REQUESTS)
+def test_an_invalid_request_is_refused_with_problem_details(
+    gunicorn: Gunicorn, status: int, segments: list[bytes]
+) -> None:
+    """What follows it on the connection is not a request any more."""
+    received = exchange(gunicorn, b"".join([*segments, GET_LAST]))
+    assert statuses(received) == [status]
+    assert content(received)["status"] == status
+    assert b"content-type: application/problem+json\r\n" in received
+    assert received.count(b"connection: close\r\n") == 1
+    request_id = content(received)["request_id"]
+    assert b"x-request-id: %s\r\n" % request_id.encode() in received
+
+
+@pytest.mark.parametrize(
+    ("status", "start", "rest"), ENDLESS_REQUESTS.values(), ids=ENDLESS_REQUESTS
+)
+def test_an_endless_head_is_refused_and_costs_no_memory(
+    gunicorn: Gunicorn, status: int, start: bytes, rest: bytes
+) -> None:
+    peak = peak_memory(gunicorn.get_worker())
+    assert statuses(exchange(gunicorn, start + rest)) == [status]
+    assert peak_memory(gunicorn.get_worker()) - peak < MEMORY_TOLERANCE_BYTES
+
+
+@pytest.mark.parametrize("is_split", [False, True], ids=["one segment", "two segments"])
+@pytest.mark.parametrize(
+    "body",
+    [with_length(GET_LAST), CHUNKED + b"\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(GET_LAST), GET_LAST)],
+    ids=["Content-Length", "chunks"],
+)
+def test_an_offer_of_http_2_is_declined_and_the_body_is_not_a_second_request(
+    gunicorn: Gunicorn, body: bytes, is_split: bool
+) -> None:
+    head, end_of_head, rest = (POST + HTTP_2_UPGRADE + body).partition(b"\r\n\r\n")
+    segments = [head + end_of_head, rest] if is_split else [head + end_of_head + rest]
+    received = exchange(gunicorn, *segments, half_close=True)
+    assert statuses(received) == [200]
+    assert content(received)["body"].encode() == GET_LAST
+
+
+def test_offers_of_http_2_are_declined_in_a_pipeline(gunicorn: Gunicorn) -> None:
+    offer = POST + HTTP_2_UPGRADE + with_length(b"hello")
+    received = exchange(gunicorn, offer * 3 + GET_LAST)
+    assert statuses(received) == [200] * 4
+    assert received.count(b'"body":"hello"') == 3
+    without_host = (POST + HTTP_2_UPGRADE + with_length(b"")).replace(HOST, b"")
+    head_of_64_kb = GET + HOST + b"X-Long: " + b"x" * 65536 + b"\r\n\r\n"
+    assert statuses(exchange(gunicorn, offer + without_host)) == [200]
+    assert statuses(exchange(gunicorn, without_host)) == [400]
+    assert statuses(exchange(gunicorn, HTTP_2_HEAD_WITHOUT_BODY, head_of_64_kb)) == [200, 431]
+
+
+@pytest.mark.parametrize(
+    ("target", "url"),
+    [
+        (b"HTTP://other:81/echo?a=b", "http://other:81/echo?a=b"),
+        (b"http://other/echo", "http://other/echo"),
+    ],
+)
+def test_the_host_of_an_absolute_form_replaces_the_header(
+    gunicorn: Gunicorn, target: bytes, url: str
+) -> None:
+    received = exchange(gunicorn, b"POST %s HTTP/1.1\r\n" % target + LAST + b"\r\n")
+    assert content(received)["url"] == url
+
+
+@pytest.mark.parametrize("target", [b"http://api", b"http://api?a=b"])
+def test_an_absolute_form_without_a_path_is_the_root(gunicorn: Gunicorn, target: bytes) -> None:
+    received = exchange(gunicorn, b"GET %s HTTP/1.1\r\n" % target + LAST + b"\r\n")
+    assert statuses(received) == [404]
+    assert content(received)["instance"] == "/"
+
+
+def test_the_address_of_an_ipv4_client_matches_the_trusted_proxies(gunicorn: Gunicorn) -> None:
+    """Also on a socket for IPv6 and IPv4, which shows it as ::ffff:127.0.0.1."""
+    forwarded = b"X-Forwarded-Proto: https\r\n"
+    received = exchange(gunicorn, POST + LAST + forwarded + b"\r\n")
+    assert content(received)["url"] == "https://api/echo"
+
+
+def test_a_trailer_does_not_become_a_header(gunicorn: Gunicorn) -> None:
+    chunks = b"\r\n5\r\nhello\r\n0\r\nAuthorization: forged\r\n"
+    received = exchange(gunicorn, POST + LAST + CHUNKED + chunks, b"X-Other: forged\r\n\r\n")
+    assert content(received)["body"] == "hello"
+    assert b"forged" not in received
+
+
+def test_a_pipeline_gets_its_responses_in_order(gunicorn: Gunicorn) -> None:
+    slow = b"GET /slow/0.2 HTTP/1.1\r\n" + HOST + b"\r\n"
+    received = exchange(gunicorn, slow + POST + HOST + with_length(b"hello") + GET_LAST)
+    assert statuses(received) == [200, 200, 200]
+    assert received.index(b'"done"') < received.index(b'"hello"') < received.index(b'"version"')
+
+
+def test_an_invalid_request_does_not_lose_the_responses_before_it(gunicorn: Gunicorn) -> None:
+    slow = b"GET /slow/0.2 HTTP/1.1\r\n" + HOST + b"\r\n"
+    received = exchange(gunicorn, slow + b"GET / HTTP/1.1\r\n\r\n", b"ignored")
+    assert statuses(received) == [200]
+    assert b'"done"' in received
+
+
+def test_a_client_that_expects_100_continue_gets_it(gunicorn: Gunicorn) -> None:
+    head, _, body = with_length(b"hello").partition(b"\r\n\r\n")
+    head = POST + LAST + b"Expect: 100-continue\r\n" + head + b"\r\n\r\n"
+    received = exchange(gunicorn, head, body)
+    assert statuses(received) == [100, 200]
+    assert content(received)["body"] == "hello"
+
+
+def test_a_client_that_half_closes_gets_its_responses(gunicorn: Gunicorn) -> None:
+    slow = b"GET /slow/0.2 HTTP/1.1\r\n" + HOST + b"\r\n"
+    received = exchange(gunicorn, slow + slow, half_close=True)
+    assert statuses(received) == [200, 200]
+    assert received.endswith(b'"done"')
+
+
+def test_a_client_that_half_closes_in_its_body_gets_400(gunicorn: Gunicorn) -> None:
+    request = POST + HOST + b"Content-Length: 10\r\n\r\nhello"
+    assert statuses(exchange(gunicorn, request, half_close=True)) == [400]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [(b"/unread", 413), (b"/echo", 413), (b"/missing", 404)]
+)
+@pytest.mark.parametrize(
+    "body",
+    [with_length(CONTENT_OF_20_MB), CHUNKED + b"\r\n1312d00\r\n" + CONTENT_OF_20_MB],
+    ids=["Content-Length", "chunks"],
+)
+def test_a_client_that_sends_all_before_it_reads_gets_an_early_response(
+    gunicorn: Gunicorn, path: bytes, status: int, body: bytes
+) -> None:
+    if path == b"/unread" and body.startswith(CHUNKED):
+        status = 200  # nobody reads the body, so nobody counts it
+    received = exchange(gunicorn, b"POST %s HTTP/1.1\r\n" % path + HOST + body)
+    assert statuses(received) == [status]
+
+
+def test_a_client_that_never_stops_sending_is_cut_off(gunicorn: Gunicorn) -> None:
+    with connect(gunicorn) as connection:
+        connection.sendall(POST + HOST + b"Content-Length: 1000000000\r\n\r\n")
+        with pytest.raises(OSError, match=r"reset|Broken pipe"):
+            connection.sendall(b"x" * 1_000_000_000)
+
+
+def test_a_small_unread_body_does_not_cost_the_connection(gunicorn: Gunicorn) -> None:
+    head = b"POST /missing HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\n"
+    assert statuses(exchange(gunicorn, head, b"hello" + GET_LAST)) == [404, 200]
+
+
+def test_an_operation_can_accept_a_body_above_max_body_size(gunicorn: Gunicorn) -> None:
+    body = b"x" * UPLOAD_SIZE
+    assert gunicorn.client.post("/echo", content=body).json()["body"] == body.decode()
+
+
+@pytest.mark.parametrize(
+    ("status", "request_"),
+    [
+        pytest.param(414, b"GET /" + b"x" * 27 + b" HTTP/1.1\r\n" + HOST + b"\r\n", id="line"),
+        pytest.param(431, GET + HOST + b"X: " + b"x" * 50 + b"\r\n\r\n", id="long header"),
+        pytest.param(431, GET + HOST + b"X: x\r\n" * 6 + b"\r\n", id="7 headers"),
+        pytest.param(200, GET + LAST + b"X: " + b"x" * 49 + b"\r\n\r\n", id="allowed"),
+    ],
+)
+def test_the_limits_of_gunicorn_apply(
+    impatient_gunicorn: Gunicorn, status: int, request_: bytes
+) -> None:
+    assert statuses(exchange(impatient_gunicorn, request_)) == [status]
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        pytest.param(b"", [], id="silent"),
+        pytest.param(b"\r\n", [], id="an empty line"),
+        pytest.param(b"GET /version HT", [408], id="in the request line"),
+        pytest.param(GET + b"Host: a", [408], id="in the head"),
+        pytest.param(GET + HOST + b"\r\n", [200], id="kept alive"),
+        pytest.param(GET + HOST + b"\r\nGET /", [200, 408], id="in the second head"),
+        pytest.param(POST + HOST + b"Content-Length: 9\r\n\r\nx", [408], id="in the body"),
+        pytest.param(POST + HOST + CHUNKED + b"\r\n5\r\nhello\r\n", [408], id="in the chunks"),
+        pytest.param(
+            b"POST /missing HTTP/1.1\r\n" + HOST + b"Content-Length: 9\r\n\r\nx",
+            [404],
+            id="in a body that nobody reads",
+        ),
+    ],
+)
+def test_a_client_that_stops_sending_is_cut_off(
+    impatient_gunicorn: Gunicorn, request_: bytes, expected: list[int]
+) -> None:
+    with connect(impatient_gunicorn) as connection:
+        connection.sendall(request_)
+        assert statuses(read_all(connection)) == expected
+
+
+def test_a_slow_response_is_not_cut_off(impatient_gunicorn: Gunicorn) -> None:
+    request = b"GET /slow/3 HTTP/1.1\r\nHost: a\r\n\r\n"
+    assert statuses(exchange(impatient_gunicorn, request)) == [200]
+
+
+def test_a_body_that_times_out_has_a_request_id_and_an_access_log_line(
+    impatient_gunicorn: Gunicorn,
+) -> None:
+    received = exchange(impatient_gunicorn, POST + HOST + b"Content-Length: 9\r\n\r\nx")
+    request_id = content(received)["request_id"]
+    assert b"connection: close\r\n" in received
+    [line] = [line for line in log_lines(impatient_gunicorn) if line["request_id"] == request_id]
+    assert (line["message"], line["status"]) == ("request", 408)
+
+
+def test_a_refused_request_is_logged_and_counted(gunicorn: Gunicorn) -> None:
+    def refused_requests() -> float:
+        metrics = gunicorn.client.get("/metrics").text
+        counts = re.findall(r'requests_refused_total{status="431"} (.*)', metrics)
+        return sum(float(count) for count in counts)
+
+    count = refused_requests()
+    for _ in range(50):
+        exchange_at_once(gunicorn, GET + HOST * 101 + b"\r\n")
+    assert refused_requests() - count == 50
+    detail = "The request has more than 100 headers."
+    lines = [line for line in log_lines(gunicorn) if line.get("detail") == detail]
+    assert 0 < len(lines) < 50  # at most one a second
+    assert lines[-1]["message"] == "request refused"
+    assert (lines[-1]["status"], lines[-1]["client"]) == (431, "127.0.0.1")
+
+
+def exchange_at_once(server: Gunicorn, request: bytes) -> bytes:
+    with connect(server) as connection:
+        connection.sendall(request)
+        return read_all(connection)
+
+
+def log_lines(server: Gunicorn) -> list[dict[str, Any]]:
+    """The log lines of requests."""
+    lines = [json.loads(line) for line in server.stdout.read_text().splitlines()]
+    return [line for line in lines if "request_id" in line]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [b"", b"GET / HT", POST + HOST + b"Content-Length: 9\r\n\r\nx", GET + HOST + b"\r\n"],
+    ids=["silent", "head", "body", "kept alive"],
+)
+def test_idle_connections_leave_file_descriptors_for_probes(request_: bytes) -> None:
+    connections = []
+    with running_gunicorn(server_environment(), APP_WITH_TEST_ROUTES) as server:
+        resource.prlimit(server.get_worker(), resource.RLIMIT_NOFILE, (64, 64))
+        for _ in range(100):
+            connection = connect(server)
+            connection.sendall(request_)
+            connections.append(connection)
+        with httpx.Client(base_url=server.url) as client:
+            for _ in range(10):
+                assert client.get("/health").status_code == 200
+        warnings = [line for line in server.stdout.read_text().splitlines() if "WARNING" in line]
+        assert "too many connections" in warnings[0]
+        for connection in connections:
+            connection.close()
