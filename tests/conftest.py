@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias
@@ -36,6 +37,19 @@ class InProcessServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def pytest_configure() -> None:
+    """Stop processes and containers of the tests after SIGTERM too, as after Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def bypass_proxy() -> None:
+    """Connect to this machine directly, even if the developer's shell sets a proxy."""
+    excluded_hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    for variable in ("no_proxy", "NO_PROXY"):
+        os.environ[variable] = f"{excluded_hosts},127.0.0.1,::1,localhost"
 
 
 @pytest.fixture(scope="session")

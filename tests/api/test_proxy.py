@@ -5,6 +5,7 @@ import pytest
 
 from fastapi_k8s.main import create_app
 from tests.conftest import LogLines, MakeSettings, Serve
+from tools.dev.servers import free_port
 
 from .test_errors import read_problem
 
@@ -122,3 +123,12 @@ async def test_a_root_path_is_in_the_documentation_and_not_in_the_routes(
 
 async def test_without_a_root_path_openapi_has_no_servers(client: httpx.AsyncClient) -> None:
     assert "servers" not in (await client.get("/openapi.json")).json()
+
+
+async def test_the_tests_connect_directly_if_the_shell_sets_a_proxy(
+    monkeypatch: pytest.MonkeyPatch, make_settings: MakeSettings, serve: Serve
+) -> None:
+    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{free_port()}")
+    async with serve(create_app(make_settings())) as client:
+        assert (await client.get("/health")).status_code == httpx.codes.OK

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from subprocess import PIPE, Popen
 from time import monotonic, sleep
 from typing import NamedTuple
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 HARDENED = ("--read-only", "--cap-drop=ALL", "--tmpfs=/tmp", "--security-opt=no-new-privileges")
 """Options for a container that may do as little as the image needs."""
 
 START_TIMEOUT_SECONDS = 60
+
+DIRECT_CLIENT = build_opener(ProxyHandler({}))
+"""A client for this machine, which ignores a proxy that the developer's shell sets."""
 
 
 class Output(NamedTuple):
@@ -54,7 +57,7 @@ def wait_for_health(url: str, container: str) -> None:
 
 def _is_healthy(url: str) -> bool:
     try:
-        with urlopen(f"{url}/health", timeout=1) as response:
+        with DIRECT_CLIENT.open(f"{url}/health", timeout=1) as response:
             return bool(response.status == 200)
     except OSError:
         return False
