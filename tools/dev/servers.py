@@ -51,6 +51,7 @@ class Server:
         self.port = 0
         self._pid_file = folder / "pid"
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -91,6 +92,7 @@ class Server:
         self._process.send_signal(stop_signal or self.stop_signal)
         self._process.wait(STOP_TIMEOUT_SECONDS)
         self._process = None
+        self._end_guard()
         self._pid_file.unlink()
 
     def freeze(self) -> None:
@@ -111,6 +113,7 @@ class Server:
             self._process = subprocess.Popen(
                 self.command(), stdout=log, stderr=log, cwd="/", start_new_session=True
             )
+        self._start_guard()
         self._pid_file.write_text(str(self._process.pid))
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while not self.is_ready():
@@ -120,6 +123,30 @@ class Server:
                 log_text = log_file.read_text(errors="replace")
                 raise ServerError(f"{self.name} did not start:\n{log_text}")
             time.sleep(0.02)
+
+    def _start_guard(self) -> None:
+        """Start a process that stops the server if this process ends first, even by SIGKILL.
+
+        The guard waits for the end of its standard input, which only this process keeps open.
+        """
+        assert self._process is not None
+        script = 'read -r line; kill -s "$1" "$2"'
+        arguments = [self.stop_signal.name.removeprefix("SIG"), str(self._process.pid)]
+        self._guard = subprocess.Popen(
+            ["sh", "-c", script, "guard", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+
+    def _end_guard(self) -> None:
+        """End the guard before its pipe is closed, because another process may have the number."""
+        assert self._guard is not None
+        self._guard.kill()
+        self._guard.communicate()
+        self._guard = None
 
     def _stop_orphan(self) -> None:
         """Stop the server of an earlier process that was killed before it could stop it."""
