@@ -30,7 +30,7 @@ FIRST_START_TIMEOUT_SECONDS = 300
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the files that git tracks, at a long path with a space."""
+    """A copy of this checkout at a long path with a space."""
     return copy_checkout(tmp_path_factory.mktemp("a copy") / ("long" * 30))
 
 
@@ -150,6 +150,28 @@ def test_an_edit_appears_without_a_restart(copy: Path) -> None:
     with make_run(copy) as run:
         health.write_text(health.read_text().replace("Liveness: the", "Liveness, edited: the"))
         wait_until(lambda: is_edited(f"{run.url}/openapi.json"), 30, "the reload")
+
+
+def test_a_new_and_a_deleted_file_appear_without_a_restart(copy: Path) -> None:
+    """A new migration makes the schema outdated. Without it, the schema is up to date again."""
+    [versions] = (copy / "src").glob("*/migrations/versions")
+    migration = versions / "9999_new.py"
+    with make_run(copy) as run:
+        migration.write_text(f'revision = "9999"\ndown_revision = "{newest_revision()}"\n')
+        try:
+            wait_until(lambda: database_state(run) == "behind", 30, "the new migration")
+        finally:
+            migration.unlink()
+        wait_until(lambda: database_state(run) == "ok", 30, "the migration's end")
+
+
+def database_state(run: MakeRun) -> str | None:
+    """The state of the database in the readiness report, or None while the API restarts."""
+    try:
+        report = httpx.get(f"{run.url}/ready").json()
+    except httpx.TransportError:
+        return None
+    return str(report["checks"]["database"])
 
 
 def is_edited(url: str) -> bool:
