@@ -1,10 +1,10 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-# The installed uv, or else one that is installed into .uv. The path is relative because the
+# The installed uv if it is new enough, or else one that is installed into .uv. The path is relative because the
 # project's folder may have a space in its name.
-OWN_UV := $(if $(shell command -v uv),,.uv/bin/uv)
-UV := $(or $(OWN_UV),uv)
+UV := $(shell sh tools/dev/find-uv.sh)
+OWN_UV := $(filter .uv/%,$(UV))
 RUN := $(UV) run --quiet --locked
 LINT := $(RUN) --group lint
 FORMAT_QUIETLY := $(RUN) ruff format --quiet && $(RUN) ruff check --fix --quiet

@@ -84,7 +84,7 @@ def test_make_passes_the_name_on_without_running_it_as_shell_code(tmp_path: Path
     (tmp_path / ".venv").mkdir()
     name = f'"; touch {injected_file}; "'
     process = subprocess.run(
-        ["make", "--file", str(PROJECT / "Makefile"), "rename", f"NAME={name}"],
+        ["make", "--file", str(PROJECT / "Makefile"), "UV=uv", "rename", f"NAME={name}"],
         cwd=tmp_path,
         env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
         capture_output=True,

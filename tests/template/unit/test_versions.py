@@ -1,7 +1,10 @@
-"""All Dockerfiles and the installation of uv use the same versions."""
+"""All Dockerfiles and make use the same versions of Python and uv."""
 
 import re
+import shutil
 from pathlib import Path
+
+import pytest
 
 from tools.checkout import PROJECT, get_docker_environment, run_command
 
@@ -48,3 +51,20 @@ def test_make_installs_the_uv_version_of_the_dockerfile(tmp_path: Path) -> None:
     pip_arguments = run_command(["sh", str(script)], cwd=tmp_path, env=environment).split()
     [version] = read_uv_versions("Dockerfile")
     assert pip_arguments[-1] == f"uv=={version}"
+
+
+@pytest.mark.parametrize(
+    ("installed_version", "uv"),
+    [("0.9.30", ".uv/bin/uv"), ("0.13.0", "uv"), ("1.0.0", "uv"), (None, ".uv/bin/uv")],
+)
+def test_make_uses_an_installed_uv_only_if_it_is_new_enough(
+    tmp_path: Path, installed_version: str | None, uv: str
+) -> None:
+    for program in ("cut", "head", "make", "sed", "sh", "sort"):
+        (tmp_path / program).symlink_to(shutil.which(program) or "/nowhere")
+    if installed_version:
+        (tmp_path / "uv").write_text(f"#!/bin/sh\necho 'uv {installed_version} (x86_64-linux)'\n")
+        (tmp_path / "uv").chmod(0o755)
+    command = ["make", "--dry-run", "lint-python"]
+    output = run_command(command, cwd=PROJECT, env={"PATH": str(tmp_path)})
+    assert f"{uv} lock --check --quiet" in output.splitlines()
