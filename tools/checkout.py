@@ -10,13 +10,15 @@ PROJECT = Path(__file__).parents[1]
 
 
 def copy_checkout(target: Path) -> Path:
-    """Copy the files that git tracks, and new files that it does not ignore, to `target`."""
-    names = run_command(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=PROJECT)
-    for name in names.split("\0"):
-        source = PROJECT / name
-        if source.is_file():  # The list ends with an empty name and may contain submodules.
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target / name)
+    """Copy all files except those that `.gitignore` names to `target`.
+
+    This works without git, as in an archive of the project. Each pattern of `.gitignore` applies to
+    the names of files and folders at every level.
+    """
+    lines = (PROJECT / ".gitignore").read_text().splitlines()
+    patterns = [line.strip("/") for line in lines if not line.startswith(("#", "!"))]
+    ignore = shutil.ignore_patterns(".git", *patterns)
+    shutil.copytree(PROJECT, target, ignore=ignore, symlinks=True, dirs_exist_ok=True)
     return target
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from tools.checkout import PROJECT
 from tools.template.marks import remove_marked, remove_marked_from_file
 from tools.template.tracked_files import read_texts
 
@@ -84,11 +83,9 @@ def test_python_without_marks_need_not_be_valid_for_the_running_python() -> None
     assert remove_marked_from_file(Path("new.py"), text, "example") == text
 
 
+@pytest.mark.usefixtures("repository")
 @pytest.mark.parametrize("mark", ["example", "template"])
-def test_every_block_of_this_checkout_has_an_end_and_python_stays_valid(
-    monkeypatch: pytest.MonkeyPatch, mark: str
-) -> None:
-    monkeypatch.chdir(PROJECT)
+def test_every_block_of_this_checkout_has_an_end_and_python_stays_valid(mark: str) -> None:
     for path, text in read_texts().items():
         remaining_text = remove_marked_from_file(path, text, mark)
         if path.suffix == ".py":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.checkout import PROJECT, run_command
+from tools.checkout import run_command
 from tools.template import remove_example
 from tools.template.marks import remove_marked_from_file
 from tools.template.tracked_files import read_texts
@@ -29,9 +29,9 @@ def test_another_migration_with_items_in_its_name_is_kept(versions: Path) -> Non
     assert sorted(path.name[:4] for path in versions.iterdir()) == ["0001", "0003"]
 
 
-def test_no_remaining_text_mentions_the_items(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("repository")
+def test_no_remaining_text_mentions_the_items() -> None:
     """The changelog may, because it describes what happened before."""
-    monkeypatch.chdir(PROJECT)
     for path, text in read_texts().items():
         if path.name == "CHANGELOG.md" or path.is_relative_to("tests/template"):
             continue

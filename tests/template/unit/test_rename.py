@@ -1,5 +1,6 @@
 """What `make rename` finds in a checkout before it changes a file."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def test_identifiers_are_found_even_if_another_file_cannot_be_parsed(folder: Pat
     assert "word" in find_identifiers()
 
 
+@pytest.mark.usefixtures("repository")
 @pytest.mark.parametrize(
     ("present_name", "new_name", "reason"),
     [
@@ -43,7 +45,6 @@ def test_identifiers_are_found_even_if_another_file_cannot_be_parsed(folder: Pat
 def test_a_second_rename_is_refused_if_the_name_cannot_be_replaced_as_text(
     monkeypatch: pytest.MonkeyPatch, present_name: str, new_name: str, reason: str
 ) -> None:
-    monkeypatch.chdir(PROJECT)
     monkeypatch.setattr(rename, "NAME", present_name)
     monkeypatch.setattr(rename, "require_clean_checkout", lambda: None)
     with pytest.raises(SystemExit, match=f"{reason}.* Nothing was changed."):
@@ -61,14 +62,13 @@ def test_paths_that_contain_the_name_are_found(folder: Path) -> None:
     assert sorted(find_paths_with_name()) == [page, module_with_name]
 
 
-def test_ruff_accepts_the_python_files_under_the_longest_name(folder: Path) -> None:
+def test_ruff_accepts_the_python_files_under_the_longest_name(repository: Path) -> None:
     """`make rename` formats code, but cannot wrap a comment or a string that becomes too long."""
     longest_name = "-".join(["x" * (MAX_LENGTH // 2), "y" * (MAX_LENGTH - MAX_LENGTH // 2 - 1)])
-    for path in run_command(["git", "ls-files", "*.py", "pyproject.toml"], cwd=PROJECT).split():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        text = remove_marked_from_file(Path(path), (PROJECT / path).read_text(), "template")
-        if not path.startswith("tests/template/"):
-            (folder / path).write_text(replace_name(text, longest_name))
+    shutil.rmtree("tests/template")
+    for path in [*repository.rglob("*.py"), repository / "pyproject.toml"]:
+        text = remove_marked_from_file(path, path.read_text(), "template")
+        path.write_text(replace_name(text, longest_name))
     run_command([sys.executable, "-m", "ruff", "format", "--quiet"])
     ruff_check = [sys.executable, "-m", "ruff", "check", "--fix", "--quiet", "--exit-zero"]
     assert run_command(ruff_check) == ""
