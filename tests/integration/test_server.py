@@ -575,3 +575,20 @@ async def test_a_sigterm_while_a_worker_is_forked_is_not_lost(
         wait_until(lambda: gunicorn.find_children() - {worker} != set(), 20, "the next worker")
         gunicorn.process.terminate()
         assert gunicorn.process.wait(10) == 0
+
+
+async def test_with_a_port_it_listens_for_clients_of_ipv4_and_ipv6(
+    environment: dict[str, str],
+) -> None:
+    """Both get the same treatment as a trusted proxy, and the log has plain IPv4 addresses."""
+    environment["FORWARDED_ALLOW_IPS"] = "127.0.0.1"
+    with running_gunicorn(environment) as gunicorn:
+        proxied = {"X-Forwarded-For": "192.0.2.1"}
+        gunicorn.client.get("/version", headers=proxied).raise_for_status()
+        gunicorn.client.get(f"http://[::1]:{environment['PORT']}/version").raise_for_status()
+        with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2")) as client:
+            client.get(f"{gunicorn.url}/version", headers=proxied).raise_for_status()
+        gunicorn.stop()
+        lines = [json.loads(line) for line in gunicorn.stdout.read_text().splitlines()]
+    clients = [line["client"] for line in lines if line["message"] == "request"]
+    assert clients == ["192.0.2.1", "::1", "127.0.0.2"]
