@@ -176,17 +176,17 @@ docker-digests: .docker ## Print the newest digests of the base images, as build
 
 ##@ Compose stack
 .PHONY: up
-up: .docker ## Start the development stack in the background (API_PORT=8000 DB_PORT=5432)
+up: .compose ## Start the development stack in the background (API_PORT=8000 DB_PORT=5432)
 	@docker compose up --build --detach --wait
 	@echo "The API is on http://$$(docker compose port api 8000)"
 
 .PHONY: compose-migrate
-compose-migrate: .docker ## Upgrade the database of the stack to the newest revision
+compose-migrate: .compose ## Upgrade the database of the stack to the newest revision
 	@docker compose build --quiet api
 	@docker compose run --rm migrate
 
 .PHONY: compose-psql
-compose-psql: .docker ## Open psql on the database of the stack
+compose-psql: .compose ## Open psql on the database of the stack
 	@docker compose exec $$(test -t 0 || echo --no-TTY) db psql --username app app
 
 ##@ Kubernetes: the current context if it is a local cluster, or CONTEXT= (NAMESPACE=fastapi-k8s TIMEOUT=180)
@@ -269,6 +269,9 @@ help: ## Print this list
 .docker:
 	@sh tools/image/require-docker.sh
 
+.compose: .docker
+	@sh tools/image/require-project-name.sh $(IMAGE_NAME)
+
 .context:
 	$(if $(CONTEXT),,$(error Name the context of the cluster: CONTEXT=kind-kind))
 	@kubectl --context "$(CONTEXT)" version --request-timeout=10s >/dev/null
@@ -285,4 +288,4 @@ help: ## Print this list
 .development: .docker
 	@docker build --quiet --file Dockerfile.dev --tag $(IMAGE_NAME):development . >/dev/null
 
-.PHONY: .docker .context .image .builder .development
+.PHONY: .docker .compose .context .image .builder .development

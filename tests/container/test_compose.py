@@ -1,5 +1,6 @@
 """The production stack (the base file alone) and the development stack (with the override)."""
 
+import json
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -116,6 +117,8 @@ def test_a_production_container_is_hardened_and_limited(production: Stack, servi
     assert production.inspect(service, "{{.HostConfig.CapDrop}}") == "[ALL]"
     assert production.inspect(service, "{{.HostConfig.SecurityOpt}}") == "[no-new-privileges:true]"
     assert int(production.inspect(service, "{{.HostConfig.Memory}}")) > 0
+    # An engine with one CPU, a rootless one and some kernels refuse a limit of CPUs.
+    assert production.inspect(service, "{{.HostConfig.NanoCpus}}") == "0"
     assert int(production.inspect(service, "{{.HostConfig.PidsLimit}}")) > 0
     assert "max-size" in production.inspect(service, "{{.HostConfig.LogConfig.Config}}")
 
@@ -238,3 +241,26 @@ def test_two_checkouts_can_run_at_the_same_time_with_separate_data(
         assert "second" not in development.psql("\\dt")
         assert returns_200(second.client)
         assert returns_200(development.client)
+
+
+@pytest.mark.usefixtures("docker")
+@pytest.mark.parametrize("target", ["up", "compose-migrate", "compose-psql"])
+def test_a_folder_whose_name_compose_cannot_use_is_reported_with_the_variable_to_set(
+    tmp_path: Path, target: str
+) -> None:
+    process = subprocess.run(
+        ["make", target],
+        cwd=copy_checkout(tmp_path / "日本"),
+        env=get_docker_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode != 0
+    assert f"COMPOSE_PROJECT_NAME={NAME}\n" in process.stderr
+
+
+def test_bind_mounts_have_the_label_that_selinux_requires(development: Stack) -> None:
+    binds = json.loads(development.inspect("api", "{{json .HostConfig.Binds}}"))
+    [source] = [bind for bind in binds if ":/app/src:" in bind]
+    assert set(source.rpartition(":")[2].split(",")) >= {"ro", "z"}

@@ -63,7 +63,7 @@ class Image:
             "--no-healthcheck",
             "--log-opt=max-size=20m",
             *HARDENED,
-            *(f"--volume={source}:{target}:ro" for source, target in _mounts().items()),
+            *(f"--volume={source}:{target}:ro,z" for source, target in _mounts().items()),
             *(f"--env={name}={value}" for name, value in variables.items()),
         ]
 

@@ -32,13 +32,13 @@ def test_the_debugger_attaches_to_the_port_and_the_paths_of_the_stack() -> None:
     assert override["ports"][0].endswith(f":{debug_port[1]}")
     [mapping] = launch["pathMappings"]
     local_root = mapping["localRoot"].replace("${workspaceFolder}", ".")
-    assert override["volumes"] == [f"{local_root}:{mapping['remoteRoot']}:ro"]
+    assert override["volumes"] == [f"{local_root}:{mapping['remoteRoot']}:ro,z"]
 
 
 def test_the_dev_container_uses_the_folder_user_and_interpreter_of_its_image() -> None:
     settings = read_json(".devcontainer/devcontainer.json")
     workspace = read_yaml(".devcontainer/compose.yml")["services"][settings["service"]]
-    assert workspace["volumes"] == [f".:{settings['workspaceFolder']}"]
+    assert workspace["volumes"] == [f".:{settings['workspaceFolder']}:z"]
 
     dockerfile = (PROJECT / ".devcontainer/Dockerfile").read_text()
     users = re.findall(r"^USER (\S+)", dockerfile, re.MULTILINE)
