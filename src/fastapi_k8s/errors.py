@@ -178,7 +178,7 @@ class ErrorMiddleware:
 
 
 def _declares_length(scope: Scope) -> bool:
-    return any(name == b"content-length" for name, _ in scope["headers"])
+    return b"content-length" in dict(scope["headers"])
 
 
 def _replace_plain_413(scope: Scope, receive: Receive, send: Send) -> Send:

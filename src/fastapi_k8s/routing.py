@@ -40,13 +40,11 @@ def allowed_methods(routes: Routes, scope: Scope) -> set[str]:
 
 
 def serve_head_as_get(routes: Routes, scope: Scope) -> Scope:
-    """For HEAD a copy of `scope` with the method GET, unless a route declares HEAD.
+    """A copy of the scope of a HEAD request with the method GET, unless a route declares HEAD.
 
     FastAPI, unlike Starlette, does not add HEAD to the routes that declare GET. The server keeps
     the original scope and sends no body.
     """
-    if scope["method"] != "HEAD":
-        return scope
     if any(match is Match.FULL for match, _ in find_routes(routes, scope)):
         return scope
     return {**scope, "method": "GET"}

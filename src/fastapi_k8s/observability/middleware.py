@@ -53,7 +53,8 @@ class ObservabilityMiddleware:
         request_context.set(ids)
         id_header = (b"x-request-id", ids["request_id"].encode())
         method = scope["method"]
-        scope = serve_head_as_get(self._routes, scope)
+        if method == "HEAD":
+            scope = serve_head_as_get(self._routes, scope)
 
         async def send_and_record(message: Message) -> None:
             if message["type"] == "http.response.start":
