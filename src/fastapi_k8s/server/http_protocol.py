@@ -158,13 +158,23 @@ class HttpProtocolFactory:
         self.log(logging.WARNING, "too many connections, the oldest idle one is closed", fields)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._is_sweeping = bool(self.connections)
+        if self._is_sweeping:
+            loop.call_later(1, self._sweep, loop)
         self.seconds += 1
         for connection in tuple(self.connections):
             connection.check_time()
-        if self.connections:
-            loop.call_later(1, self._sweep, loop)
-        else:
-            self._is_sweeping = False
+
+
+class Parser(httptools.HttpRequestParser):
+    """Formats the version of a request once, not twice. That takes as long as all other checks."""
+
+    version = ""
+
+    def get_http_version(self) -> str:
+        if not self.version:
+            self.version = super().get_http_version()
+        return self.version
 
 
 class ClosingTransport:
@@ -206,6 +216,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, loop)
+        self.parser: Parser = self._make_parser()
         self.factory = factory
         self.limits = factory.limits
         settings = app_state.get("settings")
@@ -293,10 +304,15 @@ class StrictHttpProtocol(HttpToolsProtocol):
             # the same head without the offer.
             self.is_declining = False
             head = self._head_without_upgrade()
-            self.parser = httptools.HttpRequestParser(self)
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self.parser = self._make_parser()
             self.parser.feed_data(head)
             data = memoryview(data)[end_of_head:]
+
+    def _make_parser(self) -> Parser:
+        parser = Parser(self)
+        # As Uvicorn does it: requests behind one with `Connection: close` are ignored, not refused.
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
 
     def _head_without_upgrade(self) -> bytes:
         version = self.parser.get_http_version().encode()
@@ -317,6 +333,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.parser.version = ""
         self.phase = Phase.HEAD
         self.phase_began_at = self.factory.seconds
 
