@@ -12,7 +12,7 @@ import asyncpg
 from fastapi import Depends, Header, Request, Response
 from pydantic import AfterValidator
 
-from .database import Connection, Database
+from .database import Connection, Database, repeat_after_schema_change
 from .dependencies import DatabaseDep, SettingsDep
 from .errors import ProblemError
 
@@ -117,10 +117,13 @@ async def _fingerprint(request: Request) -> bytes:
     return sha256(request_line.encode() + await request.body()).digest()
 
 
+@repeat_after_schema_change
 async def run_idempotently(
     idempotent_request: IdempotentRequest, create: Callable[[Connection], Awaitable[Response]]
 ) -> Response:
     """Run `create` in a transaction, or return the response that it gave to the same key before.
+
+    `create` must have no effect outside of the transaction, because it may run twice.
 
     Raises ProblemError: 409 if a request with the key is in progress, 422 if the key was used for
     another request.

@@ -6,10 +6,16 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Literal
 
+import asyncpg
 from pydantic import BaseModel, Field
 
 from .cache import Cache
 from .database import Database, DatabaseUnavailableError
+
+FIND_STATE = """
+SELECT version_num, current_setting('transaction_read_only')::boolean AS is_read_only
+FROM alembic_version
+"""
 
 CHECK_TIMEOUT = 1.0
 """Seconds after which a check without a result counts as failed."""
@@ -63,14 +69,20 @@ class Readiness:
     async def _check_schema(self) -> str:
         try:
             async with self.database.connection() as connection:
-                revision = await connection.fetchval("SELECT version_num FROM alembic_version")
+                state = await connection.fetchrow(FIND_STATE)
         except DatabaseUnavailableError:
-            # Also if there is no schema yet: a missing table counts as unavailable.
             return "unreachable"
+        except asyncpg.UndefinedTableError:  # the database has no schema yet
+            return "behind"
+        if state is None:
+            return "behind"
+        if state["is_read_only"]:
+            # The server is a standby, or its disk is full. The next check may reach another one.
+            await self.database.expire_connections()
+            return "read-only"
         # Revisions are digits of equal length, so they compare as text. A newer schema must stay
         # compatible with this release.
-        is_current = revision is not None and revision >= self.needed_revision
-        return "ok" if is_current else "behind"
+        return "ok" if state["version_num"] >= self.needed_revision else "behind"
 
 
 async def _with_timeout(check: Awaitable[str]) -> str:

@@ -4,20 +4,19 @@ import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 from redis.asyncio import ConnectionPool
 
 from . import NAME
+from .database_url import parse_database_url
 
 SECRETS_DIR = Path("/run/secrets")
 """Where Docker and Kubernetes mount secrets: a file per setting, named like the setting."""
 
-DATABASE_SCHEMES = ("postgresql", "postgres")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
-SSL_MODES = ("allow", "disable", "prefer", "require", "verify-ca", "verify-full")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 ROOT_PATH_PATTERN = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 DEVELOPMENT_PASSWORDS = {"", "development", "postgres", "password", "secret", "changeme"}
@@ -56,11 +55,8 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _check_database_url(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
-        url = _parse_url(value.get_secret_value(), DATABASE_SCHEMES)
-        for ssl_mode in parse_qs(url.query).get("sslmode", []):
-            if ssl_mode not in SSL_MODES:
-                raise ValueError(f"sslmode must be one of {', '.join(SSL_MODES)}")
-        _check_password(url, info)
+        url = parse_database_url(value.get_secret_value())
+        _check_password(url.password, info)
         return value
 
     @field_validator("redis_url")
@@ -69,14 +65,19 @@ class Settings(BaseSettings):
         text = value.get_secret_value()
         if not text:  # no cache
             return value
-        url = _parse_url(text, REDIS_SCHEMES)
         try:
+            url = urlsplit(text)
+            pool = ConnectionPool.from_url(text)
             # redis-py checks the options only when it creates a connection object. This creates
             # one, and does not connect.
-            ConnectionPool.from_url(text).make_connection()  # type: ignore[no-untyped-call]
+            pool.make_connection()  # type: ignore[no-untyped-call]
+            is_valid = url.scheme in REDIS_SCHEMES and url.port != 0
         except (ValueError, TypeError):
-            raise ValueError(_url_hint(REDIS_SCHEMES)) from None
-        _check_password(url, info)
+            is_valid = False
+        if not is_valid:
+            raise ValueError("must be a URL such as redis://user:password@host:port/name")
+        # redis-py ignores an empty password in front of the host.
+        _check_password(pool.connection_kwargs.get("password", url.password), info)
         return value
 
     @field_validator("root_path")
@@ -131,28 +132,12 @@ def _describe_error(details: Any) -> str:
     return f"{name}: {details['msg'].removeprefix('Value error, ')}"
 
 
-def _parse_url(text: str, schemes: tuple[str, ...]) -> SplitResult:
-    """Split a URL. Raises ValueError, without the URL in it, for another scheme or a bad port."""
-    try:
-        url = urlsplit(text)
-        is_valid = url.scheme in schemes and url.port != 0
-    except ValueError:
-        is_valid = False
-    if not is_valid:
-        raise ValueError(_url_hint(schemes))
-    return url
-
-
-def _url_hint(schemes: tuple[str, ...]) -> str:
-    return f"must be a URL such as {schemes[0]}://user:password@host:port/name"
-
-
-def _check_password(url: SplitResult, info: ValidationInfo) -> None:
+def _check_password(password: str | None, info: ValidationInfo) -> None:
     """In production, raise ValueError for an empty or a well-known password."""
     if info.data.get("environment") != "production":
         return
     # None passes: other ways to authenticate need no password in the URL.
-    if url.password in DEVELOPMENT_PASSWORDS:
+    if password in DEVELOPMENT_PASSWORDS:
         raise ValueError("has an empty password, or a password for development, in production")
 
 

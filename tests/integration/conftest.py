@@ -91,7 +91,7 @@ async def template_database(postgres: Postgres) -> str:
     """The name of a migrated database. To copy it is faster than to migrate."""
     await execute_sql(postgres.url, f"CREATE DATABASE {TEMPLATE_DATABASE}")
     url = replace_database(postgres.url, TEMPLATE_DATABASE)
-    await migrate(Settings(_env_file=None, database_url=url), wait_seconds=0)
+    await migrate(Settings(_env_file=None, database_url=url), wait_seconds=30)
     return TEMPLATE_DATABASE
 
 

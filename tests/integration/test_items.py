@@ -9,6 +9,7 @@ import pytest
 
 from fastapi_k8s.main import create_app
 from tests.conftest import MakeSettings, Serve
+from tests.integration.conftest import execute_sql
 
 CONTENT = {"name": "Lamp", "description": "For the desk."}
 OTHER_ETAG = '"000000000000000000000000"'
@@ -187,3 +188,32 @@ async def test_location_begins_with_the_root_path(
     async with serve(create_app(make_settings()), root_path="/shop") as client:
         created = await client.post("/items", json={"name": "Lamp"})
         assert created.headers["location"] == f"/shop/items/{created.json()['id']}"
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    ["POST /items", "GET /items", "GET /items/{id}", "PUT /items/{id}", "DELETE /items/{id}"],
+)
+async def test_no_request_fails_after_a_migration_has_changed_a_type(
+    make_settings: MakeSettings, serve: Serve, database_url: str, request_line: str
+) -> None:
+    """The prepared statements of the only connection are outdated."""
+    method, path = request_line.split()
+    content = CONTENT if method in {"POST", "PUT"} else None
+    settings = make_settings(database_pool_size=1, redis_url="")
+    async with serve(create_app(settings)) as client:
+
+        async def send(item: dict[str, str], headers: dict[str, str]) -> int:
+            response = await client.request(
+                method, path.format_map(item), json=content, headers=headers
+            )
+            return response.status_code
+
+        items = [(await client.post("/items", json=CONTENT)).json() for _ in range(3)]
+        status = await send(items[0], {"If-Match": "*"})
+        assert status < 300
+        await execute_sql(database_url, "ALTER TABLE items ALTER COLUMN name TYPE varchar(200)")
+        assert await send(items[1], {"If-Match": "*"}) == status
+        await execute_sql(database_url, "ALTER TABLE items ALTER COLUMN name TYPE varchar(201)")
+        key = uuid4().hex
+        assert await send(items[2], {"If-Match": "*", "Idempotency-Key": key}) == status

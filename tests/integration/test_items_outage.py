@@ -98,7 +98,7 @@ async def service(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the application on `own_postgres`."""
     settings = make_settings(database_url=own_postgres.url)
-    await migrate(settings, wait_seconds=0)
+    await migrate(settings, wait_seconds=30)
     async with serve(create_app(settings)) as client:
         yield client
 

@@ -4,6 +4,8 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import asyncpg
@@ -11,13 +13,23 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from fastapi_k8s import NAME
+from fastapi_k8s import NAME, migrations
+from fastapi_k8s.dependencies import DatabaseDep
+from fastapi_k8s.main import create_app
+from fastapi_k8s.migrations import migrate as migrate_module
 from fastapi_k8s.migrations import newest_revision
-from fastapi_k8s.migrations.migrate import migrate
-from tests.conftest import MakeSettings
+from fastapi_k8s.migrations.migrate import (
+    CONNECT_TIMEOUT,
+    LOCK,
+    RETRY_SECONDS,
+    MigrationError,
+    migrate,
+)
+from tests.conftest import MakeSettings, Serve
 from tests.integration.conftest import execute_sql, fetch_rows
 from tools.dev.servers import Postgres
 
@@ -44,6 +56,63 @@ WHERE table_schema = 'public' AND table_name <> 'alembic_version'
 ORDER BY table_name, column_name
 """
 FIND_REVISION = "SELECT version_num FROM alembic_version"
+FIND_INDEX = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'keys_body'::regclass"
+CREATE_INDEX_CONCURRENTLY = """
+    with op.get_context().autocommit_block():
+        op.execute("DROP INDEX CONCURRENTLY IF EXISTS keys_body")
+        op.execute("CREATE INDEX CONCURRENTLY keys_body ON idempotency_keys (body)")
+"""
+REVISION_FILE = """
+from alembic import op
+
+revision = "{revision}"
+down_revision = "{down_revision}"
+
+
+def upgrade():
+    {upgrade}
+"""
+
+AddRevisions = Callable[..., list[str]]
+
+
+@pytest.fixture
+def add_revisions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AddRevisions:
+    """A function that adds revisions with these bodies of `upgrade`. It returns their numbers."""
+    original_config = migrate_module.alembic_config
+
+    def config_with_folder(connection: Connection) -> Config:
+        config = original_config(connection)
+        folders = [str(files(migrations) / "versions"), str(tmp_path)]
+        config.set_main_option("path_separator", "os")
+        config.set_main_option("version_locations", os.pathsep.join(folders))
+        return config
+
+    def add(*bodies: str) -> list[str]:
+        revisions = [newest_revision()]
+        for body in bodies:
+            revision = f"{int(revisions[-1]) + 1:04}"
+            text = REVISION_FILE.format(
+                revision=revision, down_revision=revisions[-1], upgrade=body.strip()
+            )
+            (tmp_path / f"{revision}_test.py").write_text(text)
+            revisions.append(revision)
+        monkeypatch.setattr(migrate_module, "alembic_config", config_with_folder)
+        monkeypatch.setattr(migrate_module, "newest_revision", lambda: revisions[-1])
+        return revisions[1:]
+
+    return add
+
+
+async def wait_until_waiting(url: str, wait_event: str) -> None:
+    """Wait until a session of the database waits for a lock of this type."""
+    query = f"""
+        SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event = '{wait_event}'
+    """
+    async with asyncio.timeout(20):
+        while not await fetch_rows(url, query):
+            await asyncio.sleep(0.02)
 
 
 async def read_revision(url: str) -> str:
@@ -101,26 +170,138 @@ async def test_a_schema_that_is_newer_than_the_release_is_not_changed(
     await execute_sql(database_url, "UPDATE alembic_version SET version_num = '9999'")
     before = await fetch_rows(database_url, FIND_COLUMNS)
     with caplog.at_level("INFO"):
-        await migrate(make_settings(), wait_seconds=0)
+        await migrate(make_settings(), wait_seconds=30)
     assert "schema revision 9999, needed" in caplog.text
     assert await read_revision(database_url) == "9999"
     assert await fetch_rows(database_url, FIND_COLUMNS) == before
 
 
-async def test_if_a_migration_fails_all_are_rolled_back(
-    empty_database: str, make_settings: MakeSettings
+async def test_a_migration_that_fails_is_rolled_back_and_those_before_it_stay(
+    empty_database: str, make_settings: MakeSettings, add_revisions: AddRevisions
 ) -> None:
-    """The last migration fails, because its table exists. The others are rolled back too."""
+    revision, next_revision = add_revisions(
+        'op.execute("CREATE TABLE a ()")',
+        'op.execute("CREATE TABLE b ()")\n    op.execute("CREATE TABLE a ()")',
+    )
     settings = make_settings(database_url=empty_database)
-    await migrate(settings, wait_seconds=0)
-    columns = await fetch_rows(empty_database, FIND_COLUMNS)
-    last_table = columns[-1][0]
-    await run_alembic(empty_database, "downgrade", "base")
-    await execute_sql(empty_database, f"CREATE TABLE {last_table} ()")
-    with pytest.raises(Exception, match="already exists"):
-        await migrate(settings, wait_seconds=0)
-    assert await fetch_rows(empty_database, FIND_COLUMNS) == []
-    assert await fetch_rows(empty_database, FIND_REVISION) == []
+    with pytest.raises(ProgrammingError, match="already exists"):
+        await migrate(settings, wait_seconds=30)
+    assert await read_revision(empty_database) == revision
+    await execute_sql(empty_database, "DROP TABLE a")
+    await migrate(settings, wait_seconds=30)
+    assert await read_revision(empty_database) == next_revision
+
+
+async def test_concurrent_processes_create_an_index_concurrently(
+    database_url: str, make_settings: MakeSettings, add_revisions: AddRevisions
+) -> None:
+    """CREATE INDEX CONCURRENTLY waits for older statements, also for those that wait for a lock.
+
+    The transaction that is open at first makes it wait, until all other processes wait as well.
+    """
+    [revision] = add_revisions(CREATE_INDEX_CONCURRENTLY)
+    older_transaction = await asyncpg.connect(database_url)
+    await older_transaction.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+    migrations = [asyncio.create_task(migrate(make_settings(), wait_seconds=60)) for _ in range(10)]
+    await wait_until_waiting(database_url, "virtualxid")
+    await asyncio.sleep(3 * RETRY_SECONDS)
+    assert not any(migration.done() for migration in migrations)
+    await older_transaction.close()
+    await asyncio.gather(*migrations)
+    assert await read_revision(database_url) == revision
+    assert await fetch_rows(database_url, FIND_INDEX) == [(True,)]
+
+
+async def test_an_invalid_index_is_replaced_by_the_next_attempt(
+    database_url: str, make_settings: MakeSettings, add_revisions: AddRevisions
+) -> None:
+    [revision] = add_revisions(CREATE_INDEX_CONCURRENTLY)
+    older_transaction = await asyncpg.connect(database_url)
+    await older_transaction.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+    migration = asyncio.create_task(migrate(make_settings(), wait_seconds=60))
+    await wait_until_waiting(database_url, "virtualxid")
+    migration.cancel()
+    await asyncio.gather(migration, return_exceptions=True)
+    await older_transaction.close()
+    assert await fetch_rows(database_url, FIND_INDEX) == [(False,)]
+    await migrate(make_settings(), wait_seconds=60)
+    assert await read_revision(database_url) == revision
+    assert await fetch_rows(database_url, FIND_INDEX) == [(True,)]
+
+
+async def test_while_a_migration_waits_for_a_table_no_request_fails(
+    database_url: str,
+    make_settings: MakeSettings,
+    serve: Serve,
+    add_revisions: AddRevisions,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    [revision] = add_revisions('op.execute("ALTER TABLE idempotency_keys ADD COLUMN x integer")')
+    app = create_app(make_settings(database_pool_timeout=2, database_statement_timeout=5))
+
+    @app.get("/keys")
+    async def count_keys(database: DatabaseDep) -> int:
+        async with database.connection() as connection:
+            return int(await connection.fetchval("SELECT count(*) FROM idempotency_keys"))
+
+    blocker = await asyncpg.connect(database_url)
+    await blocker.execute("BEGIN; SELECT count(*) FROM idempotency_keys")
+    async with serve(app) as client:
+        with caplog.at_level("INFO"):
+            migration = asyncio.create_task(migrate(make_settings(), wait_seconds=60))
+            while caplog.text.count("another session holds a lock that this statement needs") < 3:
+                responses = await asyncio.gather(*[client.get("/keys") for _ in range(20)])
+                assert {response.status_code for response in responses} == {200}
+        assert not migration.done()
+        await blocker.close()
+        await migration
+    assert await read_revision(database_url) == revision
+
+
+async def test_a_migration_that_waits_too_long_for_a_table_fails_and_names_the_statement(
+    database_url: str, make_settings: MakeSettings, add_revisions: AddRevisions
+) -> None:
+    statement = "ALTER TABLE idempotency_keys ADD COLUMN x integer"
+    add_revisions(f'op.execute("{statement}")')
+    before = await read_revision(database_url)
+    blocker = await asyncpg.connect(database_url)
+    await blocker.execute("BEGIN; SELECT count(*) FROM idempotency_keys")
+    with pytest.raises(MigrationError, match=f"lock that this statement needs: {statement}"):
+        await migrate(make_settings(), wait_seconds=0)
+    await blocker.close()
+    assert await read_revision(database_url) == before
+
+
+async def test_the_wait_for_another_migration_has_a_limit(
+    database_url: str, make_settings: MakeSettings
+) -> None:
+    other = await asyncpg.connect(database_url)
+    await other.execute(LOCK)
+    with pytest.raises(MigrationError, match="another process is migrating"):
+        await migrate(make_settings(), wait_seconds=0)
+    await other.close()
+    await migrate(make_settings(), wait_seconds=30)
+
+
+async def test_a_server_that_stops_responding_after_it_was_connected_has_the_same_limit(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate_module, "LOCK", "SELECT pg_sleep(3600)")
+    with pytest.raises(MigrationError, match="cannot use the database: TimeoutError"):
+        await migrate(make_settings(), wait_seconds=0)
+
+
+async def test_a_server_that_does_not_respond_is_not_waited_for_longer_than_given(
+    own_postgres: Postgres, make_settings: MakeSettings
+) -> None:
+    """The first attempt to connect would take ten seconds."""
+    own_postgres.freeze()
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            with pytest.raises(MigrationError, match="cannot use the database: TimeoutError"):
+                await migrate(make_settings(database_url=own_postgres.url), wait_seconds=0)
+    finally:
+        own_postgres.thaw()
 
 
 async def test_migrate_waits_for_a_database_that_is_starting(
@@ -140,7 +321,7 @@ async def test_migrate_does_not_wait_if_the_password_is_wrong(
     database_url: str, make_settings: MakeSettings
 ) -> None:
     settings = make_settings(database_url=database_url.replace("postgres:", "postgres:x"))
-    with pytest.raises(asyncpg.InvalidPasswordError):
+    with pytest.raises(MigrationError, match="InvalidPasswordError"):
         await migrate(settings, wait_seconds=3600)
 
 

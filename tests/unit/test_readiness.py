@@ -16,13 +16,15 @@ NEEDED_REVISION = "0002"
 
 
 class FakeDatabase:
-    """A database whose schema is at `revision`. It can be unreachable, or never respond."""
+    """A database whose schema is at `revision`. It can fail in every way that is checked."""
 
     def __init__(self, revision: str | None = NEEDED_REVISION) -> None:
         self.revision = revision
         self.reachable = True
+        self.read_only = False
         self.hangs = False
         self.connections = 0
+        self.expirations = 0
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator["FakeDatabase"]:
@@ -31,10 +33,15 @@ class FakeDatabase:
             raise DatabaseUnavailableError from OSError("postgresql://user:hidden@db")
         yield self
 
-    async def fetchval(self, _: str) -> str | None:
+    async def fetchrow(self, _: str) -> dict[str, object] | None:
         if self.hangs:
             await asyncio.Event().wait()
-        return self.revision
+        if self.revision is None:
+            return None
+        return {"version_num": self.revision, "is_read_only": self.read_only}
+
+    async def expire_connections(self) -> None:
+        self.expirations += 1
 
 
 class HangingCache(Cache):
@@ -68,6 +75,14 @@ async def test_an_unreachable_database_is_unready() -> None:
     report = await make_readiness(database).report()
     assert (report.status, report.checks["database"]) == ("unready", "unreachable")
     assert "hidden" not in report.model_dump_json()
+
+
+async def test_a_read_only_database_is_unready_and_the_next_check_connects_again() -> None:
+    database = FakeDatabase()
+    database.read_only = True
+    report = await make_readiness(database).report()
+    assert (report.status, report.checks["database"]) == ("unready", "read-only")
+    assert database.expirations == 1
 
 
 async def test_concurrent_callers_share_one_check() -> None:

@@ -80,7 +80,7 @@ def test_errors_do_not_show_the_value(make_settings: MakeSettings, name: str) ->
     ("name", "url"),
     [
         ("database_url", "postgres://user:hidden@db:5432/name?sslmode=require"),
-        ("database_url", "postgresql://db/name?sslmode=verify-full&sslrootcert=/ca.pem"),
+        ("database_url", "postgresql://db/name?sslmode=verify-full&sslrootcert=system"),
         ("redis_url", "redis://:hidden@cache:6379/1"),
         ("redis_url", "rediss://user:hidden@cache"),
         ("redis_url", "unix:///run/redis.sock"),
@@ -99,6 +99,26 @@ def test_production_accepts_a_password_that_is_not_for_development(
 ) -> None:
     settings = make_settings(environment="production", redis_url="redis://:hidden@cache")
     assert settings.environment == "production"
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("database_url", "postgresql://user:@db/name"),
+        ("database_url", "postgresql://user:postgres@db/name"),
+        ("database_url", "postgresql://user:%70ostgres@db/name"),
+        ("database_url", "postgresql://user@db/name?password=postgres"),
+        ("database_url", "postgresql://user:@db/name?password=changeme"),
+        ("redis_url", "redis://:@cache"),
+        ("redis_url", "redis://:%73ecret@cache"),
+        ("redis_url", "redis://cache?password=secret"),
+    ],
+)
+def test_production_refuses_a_password_for_development_however_it_is_written(
+    make_settings: MakeSettings, name: str, url: str
+) -> None:
+    with pytest.raises(ValidationError, match="password for development, in production"):
+        make_settings(environment="production", **{name: url})
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import asyncpg
 
 from ..cache import Cache
 from ..conditional import Preconditions
-from ..database import Connection, Database
+from ..database import Connection, Database, repeat_after_schema_change
 from ..errors import ProblemError
 from .schemas import Item, ItemContent
 
@@ -63,6 +63,7 @@ class ItemStore:
 
         return await self.cache.get_or_load(_cache_key(item_id), load)
 
+    @repeat_after_schema_change
     async def replace(
         self, item_id: UUID, content: ItemContent, preconditions: Preconditions
     ) -> bytes:
@@ -74,6 +75,7 @@ class ItemStore:
             row = await connection.fetchrow(UPDATE, item_id, content.name, content.description)
         return _to_item(row).json_bytes()
 
+    @repeat_after_schema_change
     async def delete(self, item_id: UUID, preconditions: Preconditions) -> None:
         """Delete an item.
 
