@@ -1,5 +1,6 @@
 """A cluster accepts what docs/kubernetes.md shows."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import yaml
 
 from tools.checkout import PROJECT
 from tools.cluster.ephemeral import EphemeralDeployment
-from tools.cluster.kubectl import KubernetesObject
+from tools.cluster.kubectl import ClusterError, Kubectl, KubernetesObject
+from tools.dev.servers import wait_until
 
 
 def test_the_overlay_for_a_real_cluster_is_accepted(
@@ -27,12 +29,55 @@ def test_the_overlay_for_a_real_cluster_is_accepted(
         ]
 
 
+def test_the_policy_for_a_mesh_is_accepted(deployment: EphemeralDeployment, tmp_path: Path) -> None:
+    (tmp_path / "mesh.yaml").write_text(read_documented_file("mesh.yaml"))
+    deployment.kubectl.run("apply", "--dry-run=server", f"--filename={tmp_path}/mesh.yaml")
+
+
+def test_a_quota_of_cpu_limits_is_met_with_the_documented_default(
+    deployment: EphemeralDeployment, tmp_path: Path
+) -> None:
+    """A pod is created as a dry run, so that the running ones are not replaced."""
+    kubectl = deployment.kubectl
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "quota"},
+        "spec": kubectl.get_existing("deployment", "api")["spec"]["template"]["spec"],
+    }
+    (tmp_path / "pod.json").write_text(json.dumps(pod))
+    (tmp_path / "limits.yaml").write_text(read_documented_file("limits.yaml"))
+    create_pod = ("create", "--dry-run=server", f"--filename={tmp_path}/pod.json")
+    kubectl.run("create", "quota", "compute", "--hard=limits.cpu=100")
+    try:
+        wait_until(lambda: is_refused(kubectl, create_pod), 30, "the quota")
+        kubectl.run("apply", f"--filename={tmp_path}/limits.yaml")
+        wait_until(lambda: not is_refused(kubectl, create_pod), 30, "the default limit")
+    finally:
+        kubectl.run("delete", "quota", "compute")
+        kubectl.run("delete", "--ignore-not-found", f"--filename={tmp_path}/limits.yaml")
+
+
+def is_refused(kubectl: Kubectl, command: tuple[str, ...]) -> bool:
+    """Whether the quota refuses the pod with the message that docs/operations.md names."""
+    try:
+        kubectl.run(*command)
+    except ClusterError as error:
+        return "failed quota: compute: must specify limits.cpu for: api,migrate" in str(error)
+    return False
+
+
+def read_documented_file(name: str) -> str:
+    """Return the content of a file of the overlay, as the page shows it."""
+    page = (PROJECT / "docs" / "kubernetes.md").read_text()
+    return page.split(f"# orders-production/{name}\n")[1].split("```")[0]
+
+
 def apply_documented_overlay(
     deployment: EphemeralDeployment, folder: Path
 ) -> list[KubernetesObject]:
     """Apply the overlay as a dry run on the server, and return the objects."""
-    page = (PROJECT / "docs" / "kubernetes.md").read_text()
-    overlay = page.split("# orders-production/kustomization.yaml\n")[1].split("```")[0]
+    overlay = read_documented_file("kustomization.yaml")
     overlay = overlay.replace("namespace: orders", f"namespace: {deployment.kubectl.namespace}")
     base = folder / "orders"
     base.mkdir()
