@@ -303,6 +303,15 @@ def test_a_client_that_expects_100_continue_gets_it(gunicorn: Gunicorn) -> None:
     assert content(received)["body"] == "hello"
 
 
+def test_a_request_that_comes_instead_of_an_expected_body_is_not_taken_for_it(
+    gunicorn: Gunicorn,
+) -> None:
+    """A client that gets 404 instead of 100 need not send the body."""
+    head = b"POST /missing HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\n"
+    head += b"Content-Length: %d\r\n\r\n" % len(GET_LAST)
+    assert statuses(exchange(gunicorn, head, GET_LAST)) == [404]
+
+
 def test_a_client_that_half_closes_gets_its_responses(gunicorn: Gunicorn) -> None:
     slow = b"GET /slow/0.2 HTTP/1.1\r\n" + HOST + b"\r\n"
     received = exchange(gunicorn, slow + slow, half_close=True)

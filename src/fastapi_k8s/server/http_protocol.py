@@ -449,6 +449,9 @@ class StrictHttpProtocol(HttpToolsProtocol):
             self._start_asgi_task(cycle, app)
         elif self.phase is Phase.RESPONDING:
             self._enter(Phase.WAITING)
+        elif self.phase is Phase.BODY and self.expect_100_continue and not self.body_bytes:
+            # The client may send its next request instead of the body (RFC 9110, section 10.1.1).
+            self._linger()
 
     def close(self) -> None:
         """Close the connection in a way that lets the client read the response.
