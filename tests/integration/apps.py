@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
 from fastapi_k8s import main
 from fastapi_k8s.dependencies import DatabaseDep
@@ -42,6 +42,10 @@ def create_app_with_test_routes() -> FastAPI:
             await asyncio.sleep(60)
 
         return StreamingResponse(chunks())
+
+    @app.get("/large")
+    async def get_more_than_the_buffers_of_the_sockets() -> Response:
+        return Response(bytes(50_000_000))
 
     @app.post("/set-clock-back")
     async def set_clock_back() -> None:

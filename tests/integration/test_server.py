@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -484,6 +485,20 @@ async def test_a_response_that_outlasts_the_shutdown_ends_without_its_last_chunk
         gunicorn.process.terminate()
         with pytest.raises(httpx.RemoteProtocolError):
             response.read()
+
+
+async def test_the_shutdown_does_not_wait_longer_for_a_client_that_reads_nothing(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """The request is complete, and the response is in the server's buffer."""
+    with (
+        running_gunicorn_with_short_shutdown(environment, tmp_path) as gunicorn,
+        socket.create_connection(("127.0.0.1", int(environment["PORT"]))) as connection,
+    ):
+        connection.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        wait_until(lambda: gunicorn.count_requests("/large") == 1, 20, "the response")
+        assert gunicorn.stop() == 0
+        assert "requests were cancelled" not in gunicorn.stdout.read_text()
 
 
 async def test_the_heartbeat_continues_after_the_clock_was_set_back(
