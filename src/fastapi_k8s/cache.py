@@ -1,95 +1,290 @@
 """The Redis cache. It is optional: if Redis fails, reads call `load` instead."""
 
+import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from hashlib import blake2b
 from secrets import token_bytes
 from time import monotonic
-from typing import Any
+from typing import Any, TypeAlias
 
-from redis.asyncio import BlockingConnectionPool, Redis, RedisError
+from pydantic import BaseModel
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, ReadOnlyError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .settings import Settings
 
 logger = logging.getLogger(__name__)
+Load: TypeAlias = Callable[[], Awaitable[bytes]]
 
 CIRCUIT_OPEN_SECONDS = 1.0
 """How long reads skip Redis after a failure. Without it, each would wait for the timeout."""
 
+TIMEOUT_TICKS = 20
+"""The number of steps in which the time of a command is counted."""
+
+LOG_INTERVAL = 1.0
+"""Seconds between two log lines about the same kind of error: an outage concerns each request."""
+
 LEASE_SECONDS = 10
-"""How long a lease blocks other readers from storing, if its holder never stores a value."""
+"""How long a lease stays in Redis if no reader stores a value under it."""
 
 VALUE_PREFIX = b"="
 LEASE_PREFIX = b"?"
-STORE_UNDER_LEASE = """
+COMPARE_AND_SET = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then
     redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
 end
 """
 
+STATUS_KEY = "cache:status"
+"""The key on which `Cache.status` tries the commands."""
+
+SERVER_ERRORS = (
+    OSError,  # includes TimeoutError
+    RedisConnectionError,  # also after a wrong password, or while Redis loads its data
+    RedisTimeoutError,
+    ReadOnlyError,  # the server is a replica, for example after a failover
+)
+"""Errors that other commands would have too. All others concern one command or one key."""
+
+RETRIED_ERRORS: Any = (
+    *SERVER_ERRORS,
+    RuntimeError,  # uvloop's error for a connection that was reset while it was idle
+)
+"""Errors after which the client tries a command again, once, on a new connection.
+
+The type is `Any` because redis-py declares that only its own errors can be retried.
+"""
+
+
+def representation_of(model: type[BaseModel]) -> bytes:
+    """A digest of the JSON schema of `model`: it differs if a release changes the fields."""
+    schema = json.dumps(model.model_json_schema(mode="serialization"), sort_keys=True)
+    return blake2b(schema.encode(), digest_size=8).hexdigest().encode()
+
+
+class RedisFailedError(Exception):
+    """Redis has not executed a command. The cause is the error of the client library."""
+
+
+class RedisClient:
+    """Executes commands with a time limit, on at most `pool_size` connections.
+
+    An error of the server opens the circuit: commands then fail at once, without a connection.
+    """
+
+    def __init__(self, redis: Redis, pool_size: int, timeout_seconds: float) -> None:
+        self._redis = redis
+        self._execute_command: Callable[..., Awaitable[Any]] = redis.execute_command
+        # The wait for a connection has no time limit, because a busy client does not mean that
+        # Redis is down. Each command ends in time, and all that wait end when the circuit opens.
+        self._free_connections = asyncio.Semaphore(pool_size)
+        self._tick_seconds = timeout_seconds / TIMEOUT_TICKS
+        self._ticks = 0
+        self._is_ticking = False
+        self._started_at_tick: dict[asyncio.Timeout, int] = {}
+        self._circuit_open_until = 0.0
+        self._server_error: Exception | None = None
+        self._next_log_at: dict[type[Exception], float] = {}
+
+    def circuit_is_open(self) -> bool:
+        """Whether the server failed within the last CIRCUIT_OPEN_SECONDS."""
+        return monotonic() < self._circuit_open_until
+
+    async def execute(self, *command: str | bytes | int, **options: Any) -> Any:
+        """The reply to a command. Raises RedisFailedError."""
+        async with self._free_connections:
+            if self.circuit_is_open():
+                raise RedisFailedError from self._server_error
+            return await self._wait_for(self._execute_command(*command, **options))
+
+    async def execute_on_new_connection(self, *command: str | bytes | int) -> Any:
+        """Like `execute`, without the pool, and even while the circuit is open."""
+        return await self._wait_for(self._execute_on_new_connection(*command))
+
+    async def _execute_on_new_connection(self, *command: str | bytes | int) -> Any:
+        connection = self._redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        try:
+            await connection.send_command(*command)  # connects first
+            return await connection.read_response()
+        finally:
+            await connection.disconnect(nowait=True)
+
+    async def _wait_for(self, reply: Awaitable[Any]) -> Any:
+        """The reply. Raises RedisFailedError after an error, and when the time is over."""
+        try:
+            async with asyncio.timeout(None) as timeout:
+                self._started_at_tick[timeout] = self._ticks
+                if not self._is_ticking:
+                    self._start_tick()
+                try:
+                    return await reply
+                finally:
+                    self._started_at_tick.pop(timeout, None)
+        except Exception as error:  # whatever the client library raises
+            self._log(error)
+            if isinstance(error, SERVER_ERRORS):
+                self._server_error = error
+                self._circuit_open_until = monotonic() + CIRCUIT_OPEN_SECONDS
+            raise RedisFailedError from error
+
+    def _start_tick(self) -> None:
+        self._is_ticking = True
+        asyncio.get_running_loop().call_later(self._tick_seconds, self._end_tick)
+
+    def _end_tick(self) -> None:
+        """Cancel the commands whose time is over, and start the next tick if others wait.
+
+        Time is counted in ticks, between which the event loop reads what Redis has replied. A timer
+        would also count the time in which this process had no CPU or was busy, and would cancel
+        commands whose replies have arrived.
+        """
+        self._ticks += 1
+        for timeout, started_at in list(self._started_at_tick.items()):
+            if self._ticks - started_at > TIMEOUT_TICKS:
+                del self._started_at_tick[timeout]
+                timeout.reschedule(0)  # a time in the past: now
+        if self._started_at_tick:
+            self._start_tick()
+        else:
+            self._is_ticking = False
+
+    def _log(self, error: Exception) -> None:
+        kind = type(error)
+        now = monotonic()
+        if now >= self._next_log_at.get(kind, 0):
+            self._next_log_at[kind] = now + LOG_INTERVAL
+            text = str(error) or "no reply in time"
+            logger.warning("cache failed", extra={"error": f"{kind.__name__}: {text}"})
+
 
 class Cache:
     """A read-through cache with leases (docs/decisions/0002-cache-with-leases.md).
 
-    A reader that misses takes a lease and stores its value only while it holds the lease.
-    `invalidate` removes value and lease, so that a reader cannot store what it read before a write.
+    A reader that misses takes a lease, or sees the lease of another reader. Its value may be stored
+    only while the lease is in Redis. `invalidate` removes value and lease, so that a reader cannot
+    store what it read before a write.
     """
 
-    def __init__(self, redis: Redis | None, ttl_seconds: int) -> None:
-        self._redis = redis
+    def __init__(self, client: RedisClient | None, ttl_seconds: int) -> None:
+        self._client = client
         self._ttl_seconds = ttl_seconds
-        self._circuit_open_until = 0.0
+        self._loads: dict[tuple[bytes, bytes], asyncio.Task[bytes]] = {}
+        self._invalidations: set[asyncio.Task[None]] = set()
 
-    async def get_or_load(self, key: str, load: Callable[[], Awaitable[bytes]]) -> bytes:
-        """The value of `key` from Redis, or else from `load`. Raises only what `load` raises."""
-        if self._redis is None or self._circuit_is_open():
+    async def get_or_load(self, key: str, representation: bytes, load: Load) -> bytes:
+        """The value of `key` from Redis, or else from `load`. Raises only what `load` raises.
+
+        A value that was stored with another `representation` counts as a miss. During a rolling
+        update, pods of two releases use the same keys.
+        """
+        client = self._client
+        if client is None or client.circuit_is_open():
             return await load()
-        lease = LEASE_PREFIX + token_bytes(16)
-        # One command: the reply is the value or the lease of another reader. If there is neither,
-        # it sets our lease and replies None.
-        current = await self._execute(
-            self._redis.set(key, lease, nx=True, get=True, ex=LEASE_SECONDS)
-        )
-        if current is not None and current.startswith(VALUE_PREFIX):
-            return bytes(current.removeprefix(VALUE_PREFIX))
-        value = await load()
-        # None is also the reply after a failure, which opens the circuit.
-        holds_lease = current is None and not self._circuit_is_open()
-        if holds_lease:
-            await self._execute(
-                self._redis.eval(
-                    STORE_UNDER_LEASE, 1, key, lease, VALUE_PREFIX + value, self._ttl_seconds
-                )
-            )
-        return value
+        prefix = VALUE_PREFIX + representation
+        try:
+            current = await _get_value_or_lease(client, key, prefix)
+        except RedisFailedError:
+            return await load()
+        if current.startswith(prefix):
+            return current.removeprefix(prefix)
+        # A load that runs under the same lease began after the last write of `key`: otherwise
+        # `invalidate` would have removed the lease. So this reader can share the load.
+        shared_by = (prefix, current)
+        task = self._loads.get(shared_by)
+        if task is None:
+            task = asyncio.create_task(self._load_and_store(client, key, current, prefix, load))
+            self._loads[shared_by] = task
+            task.add_done_callback(lambda _: self._loads.pop(shared_by))
+        # Shielded: a client that disconnects must not cancel the load of the others.
+        return await asyncio.shield(task)
 
     async def invalidate(self, key: str) -> None:
         """Remove `key`. Call it after the commit, before the write is acknowledged.
 
         If Redis fails here, readers can see the old value until its TTL ends.
         """
-        if self._redis is not None:
-            # Even while the circuit is open: other processes may read the old value from Redis.
-            await self._execute(self._redis.delete(key))
+        if self._client is None:
+            return
+        # Shielded: the row has changed, even if the request is cancelled now.
+        task = asyncio.create_task(_delete(self._client, key))
+        self._invalidations.add(task)
+        task.add_done_callback(self._invalidations.discard)
+        await asyncio.shield(task)
+
+    async def wait_for_invalidations(self) -> None:
+        """Wait until all values of cancelled requests are removed."""
+        await asyncio.gather(*self._invalidations)
 
     async def status(self) -> str:
-        """`ok`, `unreachable` or `disabled`."""
-        if self._redis is None:
+        """`ok`, `disabled`, `unreachable`, or `misconfigured` if Redis refuses a command."""
+        client = self._client
+        if client is None:
             return "disabled"
-        return "ok" if await self._execute(self._redis.ping()) else "unreachable"
-
-    async def _execute(self, command: Awaitable[Any]) -> Any:
-        """The reply of Redis, or None after a failure, which also opens the circuit."""
+        lease = LEASE_PREFIX + token_bytes(16)
         try:
-            return await command
-        except (RedisError, OSError) as error:
-            if not self._circuit_is_open():
-                logger.warning("cache failed", extra={"error": type(error).__name__})
-            self._circuit_open_until = monotonic() + CIRCUIT_OPEN_SECONDS
-            return None
+            await client.execute(*_set_if_absent(STATUS_KEY, lease), get=True)
+            await client.execute(*_compare_and_set(STATUS_KEY, lease, lease, LEASE_SECONDS))
+            await client.execute("DEL", STATUS_KEY)
+        except RedisFailedError as error:
+            is_refused = isinstance(error.__cause__, ResponseError | AuthenticationError)
+            return "misconfigured" if is_refused else "unreachable"
+        return "ok"
 
-    def _circuit_is_open(self) -> bool:
-        return monotonic() < self._circuit_open_until
+    async def _load_and_store(
+        self, client: RedisClient, key: str, lease: bytes, prefix: bytes, load: Load
+    ) -> bytes:
+        value = await load()
+        with suppress(RedisFailedError):
+            await client.execute(*_compare_and_set(key, lease, prefix + value, self._ttl_seconds))
+        return value
+
+
+async def _get_value_or_lease(client: RedisClient, key: str, prefix: bytes) -> bytes:
+    """The stored value, with its prefix, or the lease under which a value may be stored.
+
+    Raises RedisFailedError.
+    """
+    lease = LEASE_PREFIX + token_bytes(16)
+    for _ in range(2):
+        current: bytes | None = await client.execute(*_set_if_absent(key, lease), get=True)
+        if current is None:
+            return lease
+        if current.startswith((prefix, LEASE_PREFIX)):
+            return current
+        # Another representation: replace it by the lease, unless a write has removed it.
+        await client.execute(*_compare_and_set(key, current, lease, LEASE_SECONDS))
+    # The other release has stored its value again.
+    return lease
+
+
+def _set_if_absent(key: str, lease: bytes) -> tuple[str | bytes | int, ...]:
+    """The command that stores `lease` under `key`, or else returns what is there."""
+    return ("SET", key, lease, "NX", "GET", "EX", LEASE_SECONDS)
+
+
+def _compare_and_set(
+    key: str, expected: bytes, value: bytes, ttl_seconds: int
+) -> tuple[str | bytes | int, ...]:
+    """The command that replaces what is under `key` by `value`, if it is `expected`."""
+    return ("EVAL", COMPARE_AND_SET, 1, key, expected, value, ttl_seconds)
+
+
+async def _delete(client: RedisClient, key: str) -> None:
+    try:
+        await client.execute("DEL", key)
+    except RedisFailedError:
+        # The idle connections may all be dead. The circuit may also be open for a reason that
+        # does not concern other processes, which read the old value.
+        with suppress(RedisFailedError):
+            await client.execute_on_new_connection("DEL", key)
 
 
 @asynccontextmanager
@@ -99,9 +294,19 @@ async def open_cache(settings: Settings) -> AsyncIterator[Cache]:
     if not url:
         yield Cache(None, settings.cache_ttl)
         return
-    timeout = settings.redis_timeout
-    pool = BlockingConnectionPool.from_url(
-        url, timeout=timeout, socket_timeout=timeout, socket_connect_timeout=timeout
+    pool = ConnectionPool.from_url(
+        url,
+        max_connections=settings.redis_pool_size,
+        # RedisClient limits each command as a whole.
+        socket_timeout=None,
+        # Also limits how long a connection may take to close.
+        socket_connect_timeout=10 * settings.redis_timeout,
+        retry=Retry(NoBackoff(), retries=1, supported_errors=RETRIED_ERRORS),
     )
     async with Redis.from_pool(pool) as redis:
-        yield Cache(redis, settings.cache_ttl)
+        client = RedisClient(redis, pool.max_connections, settings.redis_timeout)
+        cache = Cache(client, settings.cache_ttl)
+        try:
+            yield cache
+        finally:
+            await cache.wait_for_invalidations()

@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     database_pool_timeout: float = Field(2, gt=0, le=60)
     database_statement_timeout: float = Field(5, gt=0, le=600)
     redis_url: SecretStr = SecretStr("")
+    redis_pool_size: int = Field(10, ge=1, le=1000)
     redis_timeout: float = Field(0.1, gt=0, le=10)
     cache_ttl: int = Field(30, ge=1, le=86_400)
     idempotency_ttl: int = Field(86_400, ge=1, le=2_592_000)

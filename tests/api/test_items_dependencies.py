@@ -1,13 +1,13 @@
 """`dependency_overrides` replaces the store and the database of the items."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
 
 import asyncpg
 import pytest
 
-from fastapi_k8s.cache import Cache
+from fastapi_k8s.cache import Cache, Load
 from fastapi_k8s.database import Connection, Database
 from fastapi_k8s.dependencies import get_database
 from fastapi_k8s.errors import ProblemError
@@ -34,7 +34,7 @@ class DatabaseInMaintenance(Database):
 class CacheWithEveryItem(Cache):
     """A cache that has a value for each key, so that the database is not used."""
 
-    async def get_or_load(self, key: str, load: Callable[[], Awaitable[bytes]]) -> bytes:
+    async def get_or_load(self, key: str, representation: bytes, load: Load) -> bytes:
         return b'{"name":"cached"}'
 
 

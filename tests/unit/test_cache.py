@@ -1,14 +1,46 @@
 """How the cache behaves when Redis fails: reads are loaded, and the circuit opens for a while."""
 
-from collections.abc import Awaitable, Callable
-from typing import cast
+import asyncio
+from typing import Any, cast
 
 import pytest
+from pydantic import BaseModel
 from redis.asyncio import Redis
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from fastapi_k8s import cache as cache_module
-from fastapi_k8s.cache import CIRCUIT_OPEN_SECONDS, Cache
+from fastapi_k8s.cache import (
+    CIRCUIT_OPEN_SECONDS,
+    LOG_INTERVAL,
+    Cache,
+    RedisClient,
+    representation_of,
+)
+
+SERVER_ERRORS = [
+    RedisConnectionError("refused"),
+    RedisTimeoutError(),
+    TimeoutError(),
+    OSError(),
+    ReadOnlyError("You can't write against a read only replica."),
+    BusyLoadingError("Redis is loading the dataset in memory"),
+    AuthenticationError("invalid username-password pair or user is disabled."),
+]
+COMMAND_ERRORS = [
+    ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value"),
+    OutOfMemoryError("command not allowed when used memory > 'maxmemory'."),
+    NoPermissionError("User app has no permissions to access one of the keys"),
+    RuntimeError("the handler is closed"),
+]
 
 
 class FakeRedis:
@@ -16,16 +48,27 @@ class FakeRedis:
 
     def __init__(self) -> None:
         self.commands: list[str] = []
+        self.commands_on_new_connections: list[str] = []
         self.error: Exception | None = None
+        self.connection_pool = self
 
-    def __getattr__(self, command: str) -> Callable[..., Awaitable[object]]:
-        async def execute(*_: object, **__: object) -> object:
-            self.commands.append(command)
-            if self.error:
-                raise self.error
-            return True if command == "ping" else None
+    async def execute_command(self, *command: Any, **_: Any) -> None:
+        self.commands.append(command[0])
+        if self.error:
+            raise self.error
 
-        return execute
+    def make_connection(self) -> "FakeRedis":
+        return self
+
+    async def send_command(self, *command: Any) -> None:
+        self.commands_on_new_connections.append(command[0])
+
+    async def read_response(self) -> None:
+        if self.error:
+            raise self.error
+
+    async def disconnect(self, *, nowait: bool) -> None:
+        assert nowait
 
 
 class FakeClock:
@@ -52,79 +95,151 @@ def redis() -> FakeRedis:
 
 @pytest.fixture
 def cache(redis: FakeRedis, clock: FakeClock) -> Cache:
-    return Cache(cast("Redis", redis), ttl_seconds=30)
+    client = RedisClient(cast("Redis", redis), pool_size=1, timeout_seconds=30)
+    return Cache(client, ttl_seconds=30)
 
 
 async def load() -> bytes:
     return b"loaded"
 
 
-@pytest.mark.parametrize("error", [RedisConnectionError("hidden"), TimeoutError(), OSError()])
-async def test_a_read_loads_the_value_if_redis_fails(
+async def read(cache: Cache) -> None:
+    assert await cache.get_or_load("key", b"representation", load) == b"loaded"
+
+
+@pytest.mark.parametrize("error", SERVER_ERRORS)
+async def test_a_read_loads_the_value_if_the_server_fails(
     cache: Cache, redis: FakeRedis, error: Exception
 ) -> None:
     redis.error = error
-    assert await cache.get_or_load("key", load) == b"loaded"
-    assert len(redis.commands) == 1  # The reader does not try to store the value.
+    await read(cache)
+    assert redis.commands == ["SET"]  # The reader does not try to store the value.
 
 
+@pytest.mark.parametrize("error", SERVER_ERRORS)
 async def test_reads_skip_redis_while_the_circuit_is_open(
-    cache: Cache, redis: FakeRedis, clock: FakeClock
+    cache: Cache, redis: FakeRedis, clock: FakeClock, error: Exception
 ) -> None:
-    redis.error = RedisConnectionError()
-    await cache.get_or_load("key", load)
+    redis.error = error
+    await read(cache)
     redis.commands.clear()
     clock.now += CIRCUIT_OPEN_SECONDS * 0.9
-    assert await cache.get_or_load("key", load) == b"loaded"
+    await read(cache)
     assert redis.commands == []
     clock.now += CIRCUIT_OPEN_SECONDS * 0.2
     redis.error = None
-    assert await cache.get_or_load("key", load) == b"loaded"
-    assert redis.commands
+    await read(cache)
+    assert redis.commands == ["SET", "EVAL"]
+
+
+@pytest.mark.parametrize("error", COMMAND_ERRORS)
+async def test_an_error_of_one_command_does_not_open_the_circuit(
+    cache: Cache, redis: FakeRedis, error: Exception
+) -> None:
+    redis.error = error
+    await read(cache)
+    redis.error = None
+    await read(cache)
+    assert redis.commands == ["SET", "SET", "EVAL"]
 
 
 async def test_a_failure_after_the_circuit_has_closed_opens_it_again(
     cache: Cache, redis: FakeRedis, clock: FakeClock
 ) -> None:
     redis.error = RedisConnectionError()
-    await cache.get_or_load("key", load)
+    await read(cache)
     clock.now += CIRCUIT_OPEN_SECONDS
-    await cache.get_or_load("key", load)
+    await read(cache)
     assert len(redis.commands) == 2
     clock.now += CIRCUIT_OPEN_SECONDS * 0.9
-    await cache.get_or_load("key", load)
+    await read(cache)
     assert len(redis.commands) == 2
+
+
+async def test_readers_that_wait_for_a_connection_stop_waiting_when_the_circuit_opens(
+    cache: Cache, redis: FakeRedis
+) -> None:
+    redis.error = RedisConnectionError()
+    await asyncio.gather(*[read(cache) for _ in range(10)])
+    assert redis.commands == ["SET"]
+
+
+@pytest.mark.parametrize("error", SERVER_ERRORS + COMMAND_ERRORS)
+async def test_an_invalidation_that_fails_is_repeated_on_a_new_connection(
+    cache: Cache, redis: FakeRedis, error: Exception
+) -> None:
+    redis.error = error
+    await cache.invalidate("key")
+    assert redis.commands == ["DEL"]
+    assert redis.commands_on_new_connections == ["DEL"]
 
 
 async def test_a_key_is_invalidated_even_while_the_circuit_is_open(
     cache: Cache, redis: FakeRedis
 ) -> None:
     redis.error = RedisConnectionError()
-    await cache.get_or_load("key", load)
-    redis.commands.clear()
+    await read(cache)
     await cache.invalidate("key")
     await cache.invalidate("key")
-    assert len(redis.commands) == 2
+    assert redis.commands == ["SET"]
+    assert redis.commands_on_new_connections == ["DEL", "DEL"]
 
 
-async def test_an_outage_is_logged_once_per_open_circuit_without_the_text_of_the_error(
-    cache: Cache, redis: FakeRedis, caplog: pytest.LogCaptureFixture
+async def test_each_kind_of_error_is_logged_once_per_interval_with_its_text(
+    cache: Cache, redis: FakeRedis, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    redis.error = RedisConnectionError("hidden")
-    await cache.invalidate("key")
-    await cache.invalidate("key")
-    assert [record.message for record in caplog.records] == ["cache failed"]
-    assert "hidden" not in str(caplog.records[0].__dict__)
+    for _ in range(2):
+        for error in (ResponseError("syntax error"), OutOfMemoryError("not allowed")):
+            redis.error = error
+            await read(cache)
+    errors = [record.__dict__["error"] for record in caplog.records]
+    assert errors == ["ResponseError: syntax error", "OutOfMemoryError: not allowed"]
+    clock.now += LOG_INTERVAL
+    await read(cache)
+    assert len(caplog.records) == 3
 
 
-async def test_the_status_shows_whether_redis_is_reachable(cache: Cache, redis: FakeRedis) -> None:
-    assert await cache.status() == "ok"
-    redis.error = RedisConnectionError()
-    assert await cache.status() == "unreachable"
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (None, "ok"),
+        (RedisConnectionError(), "unreachable"),
+        (TimeoutError(), "unreachable"),
+        (BusyLoadingError(), "unreachable"),
+        (ResponseError("syntax error"), "misconfigured"),
+        (NoPermissionError(), "misconfigured"),
+        (AuthenticationError(), "misconfigured"),
+        (ReadOnlyError(), "misconfigured"),
+    ],
+)
+async def test_the_status_shows_whether_redis_can_be_used(
+    cache: Cache, redis: FakeRedis, error: Exception | None, status: str
+) -> None:
+    redis.error = error
+    assert await cache.status() == status
+    assert await cache.status() == status  # also while the circuit is open
 
 
 async def test_a_disabled_cache_always_loads() -> None:
     cache = Cache(None, ttl_seconds=30)
-    assert await cache.get_or_load("key", load) == b"loaded"
+    assert await cache.get_or_load("key", b"representation", load) == b"loaded"
     await cache.invalidate("key")
     assert await cache.status() == "disabled"
+
+
+def test_the_representation_differs_if_a_field_differs() -> None:
+    class Lamp(BaseModel):
+        name: str
+
+    lamp = representation_of(Lamp)
+
+    class Lamp(BaseModel):  # type: ignore[no-redef]
+        name: str
+
+    assert representation_of(Lamp) == lamp
+
+    class Lamp(BaseModel):  # type: ignore[no-redef]
+        name: str
+        watts: int | None = None
+
+    assert representation_of(Lamp) != lamp

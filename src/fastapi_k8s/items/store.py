@@ -7,13 +7,14 @@ from uuid import UUID
 
 import asyncpg
 
-from ..cache import Cache
+from ..cache import Cache, representation_of
 from ..conditional import Preconditions
 from ..database import Connection, Database, repeat_after_schema_change
 from ..errors import ProblemError
 from .schemas import Item, ItemContent
 
 COLUMNS = "id, name, description, created_at, updated_at"
+REPRESENTATION = representation_of(Item)
 GREATEST_ID = UUID(int=2**128 - 1)
 INSERT = f"INSERT INTO items (name, description) VALUES ($1, $2) RETURNING {COLUMNS}"
 FIND = f"SELECT {COLUMNS} FROM items WHERE id = $1"
@@ -61,7 +62,7 @@ class ItemStore:
                 row = await connection.fetchrow(FIND, item_id)
             return _to_item(row).json_bytes()
 
-        return await self.cache.get_or_load(_cache_key(item_id), load)
+        return await self.cache.get_or_load(_cache_key(item_id), REPRESENTATION, load)
 
     @repeat_after_schema_change
     async def replace(
@@ -88,18 +89,21 @@ class ItemStore:
     async def _write_transaction(
         self, item_id: UUID, preconditions: Preconditions
     ) -> AsyncIterator[Connection]:
-        """A transaction that has locked the row of an item. After it the cached value is removed.
+        """A transaction that has locked the row of an item. Its commit removes the cached value.
 
         Raises ProblemError: 404 if the item does not exist, 412 if a precondition is not met.
         """
+        may_be_committed = False
         try:
             async with self.database.transaction() as connection:
                 row = await connection.fetchrow(FIND_FOR_UPDATE, item_id)
                 preconditions.check(_to_item(row).json_bytes())
                 yield connection
+                may_be_committed = True
         finally:
-            # Also after an error, because PostgreSQL may have committed nevertheless.
-            await self.cache.invalidate(_cache_key(item_id))
+            # Also if the commit fails, because PostgreSQL may have committed nevertheless.
+            if may_be_committed:
+                await self.cache.invalidate(_cache_key(item_id))
 
 
 def _cache_key(item_id: UUID) -> str:
