@@ -57,6 +57,18 @@ async def test_a_value_is_loaded_once_and_then_read_from_redis(cache: Cache) -> 
         assert await cache.get_or_load("key", REPRESENTATION, load) == b"value"
 
 
+@pytest.mark.parametrize("option", ["decode_responses=True", "protocol=2", "max_connections=1"])
+async def test_options_of_the_url_do_not_break_the_cache(
+    own_valkey: Valkey, make_settings: MakeSettings, option: str
+) -> None:
+    async with open_cache(make_settings(redis_url=f"{own_valkey.url}?{option}")) as cache:
+        load = make_loader(b"value")
+        for _ in range(2):
+            readers = [cache.get_or_load("key", REPRESENTATION, load) for _ in range(20)]
+            assert await asyncio.gather(*readers) == [b"value"] * 20
+        assert await cache.status() == "ok"
+
+
 async def test_an_invalidated_value_is_loaded_again(cache: Cache) -> None:
     await cache.get_or_load("key", REPRESENTATION, make_loader(b"old"))
     await cache.invalidate("key")

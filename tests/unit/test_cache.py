@@ -44,18 +44,23 @@ COMMAND_ERRORS = [
 
 
 class FakeRedis:
-    """Stores nothing, and records its commands. If `error` is set, each command raises it."""
+    """Stores nothing, and records its commands.
+
+    Each command returns `value`, or raises `error` if it is set.
+    """
 
     def __init__(self) -> None:
         self.commands: list[str] = []
         self.commands_on_new_connections: list[str] = []
         self.error: Exception | None = None
+        self.value: bytes | None = None
         self.connection_pool = self
 
-    async def execute_command(self, *command: Any, **_: Any) -> None:
+    async def execute_command(self, *command: Any, **_: Any) -> bytes | None:
         self.commands.append(command[0])
         if self.error:
             raise self.error
+        return self.value
 
     def make_connection(self) -> "FakeRedis":
         return self
@@ -162,6 +167,14 @@ async def test_readers_that_wait_for_a_connection_stop_waiting_when_the_circuit_
     redis.error = RedisConnectionError()
     await asyncio.gather(*[read(cache) for _ in range(10)])
     assert redis.commands == ["SET"]
+
+
+async def test_a_reader_that_cannot_replace_the_value_of_another_release_loads_its_own(
+    cache: Cache, redis: FakeRedis
+) -> None:
+    redis.value = b"=another release"
+    await read(cache)
+    assert redis.commands == ["SET", "EVAL", "SET", "EVAL", "EVAL"]
 
 
 @pytest.mark.parametrize("error", SERVER_ERRORS + COMMAND_ERRORS)
