@@ -232,6 +232,32 @@ def test_an_invalid_setting_ends_the_container_with_one_line_that_names_it(
     ]
 
 
+def test_migrate_ends_at_once_on_sigterm_while_it_waits_for_postgresql(
+    docker: DockerClient, image: str
+) -> None:
+    """The kernel ignores SIGTERM for the first process of a container without a handler."""
+    container = docker.run(
+        image,
+        ["fastapi-k8s", "migrate", "--wait=3600"],
+        detach=True,
+        envs=application_environment(),
+        labels=LABELS,
+    )
+    try:
+        wait_until(lambda: "waiting: " in str(container.logs()), 30, "the first attempt")
+        container.kill("SIGTERM")
+        wait_until(lambda: not is_running(container), 30, "the exit")
+        assert container.state.exit_code == 128 + signal.SIGTERM
+        assert "Traceback" not in str(container.logs())
+    finally:
+        container.remove(force=True)
+
+
+def is_running(container: Container) -> bool:
+    """Return whether the container runs."""
+    return bool(container.state.running)
+
+
 def test_two_workers_share_the_port_and_the_metrics(
     run_application: RunApplication, postgres: Container, redis: Container
 ) -> None:

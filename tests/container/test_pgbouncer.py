@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -80,6 +81,25 @@ print(*[process.exitcode for process in processes])
 """
 """A program that runs the `migrate` command in several processes and prints their exit codes."""
 
+REVISION = f"{int(newest_revision()) + 1:04}"
+REVISION_FILE = f"""
+from alembic import op
+
+revision = "{REVISION}"
+down_revision = "{newest_revision()}"
+
+
+def upgrade():
+    with op.get_context().autocommit_block():
+        op.execute("CREATE INDEX CONCURRENTLY keys_body ON idempotency_keys (body)")
+"""
+"""A revision that is added to the image's, and cannot run in a transaction."""
+
+PRINT_VERSIONS_FOLDER = """
+import fastapi_k8s.migrations
+print(fastapi_k8s.migrations.__path__[0] + "/versions")
+"""
+
 
 @dataclass(frozen=True)
 class PgBouncer:
@@ -149,8 +169,15 @@ def pgbouncer(docker: DockerClient, network: str, pgbouncer_image: str) -> Itera
 
 
 def test_concurrent_migrations_through_pgbouncer_run_each_revision_once(
-    docker: DockerClient, image: str, network: str, pgbouncer: PgBouncer
+    docker: DockerClient, image: str, network: str, pgbouncer: PgBouncer, tmp_path: Path
 ) -> None:
+    """Also a revision that creates an index concurrently."""
+    file = tmp_path / f"{REVISION}_index.py"
+    file.write_text(REVISION_FILE)
+    file.chmod(0o644)
+    command = ["python", "-c", PRINT_VERSIONS_FOLDER]
+    folder = str(docker.run(image, command, remove=True, labels=LABELS)).strip()
+
     def migrate_concurrently() -> str:
         output = docker.run(
             image,
@@ -159,6 +186,7 @@ def test_concurrent_migrations_through_pgbouncer_run_each_revision_once(
             labels=LABELS,
             envs=application_environment(postgres=PGBOUNCER_NAME),
             networks=[network],
+            volumes=[(file, f"{folder}/{file.name}", "ro")],
             **HARDENING_OPTIONS,
         )
         return str(output)
@@ -170,12 +198,13 @@ def test_concurrent_migrations_through_pgbouncer_run_each_revision_once(
             migrations = thread.submit(migrate_concurrently)
         *log_lines, exit_codes = migrations.result().splitlines()
     assert exit_codes.split() == ["0"] * MIGRATIONS, log_lines
-    newest = newest_revision()
     log = "".join(log_lines)
-    assert log.count(f"schema upgraded from 0000 to {newest}") == 1
-    assert log.count(f"schema revision {newest}, needed {newest}") == MIGRATIONS - 1
+    assert log.count(f"schema upgraded from 0000 to {REVISION}") == 1
+    assert log.count(f"schema revision {REVISION}, needed {REVISION}") == MIGRATIONS - 1
     rows = pgbouncer.query("app", "SELECT version_num FROM alembic_version")
-    assert rows == [{"version_num": newest}]
+    assert rows == [{"version_num": REVISION}]
+    find_index = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'keys_body'::regclass"
+    assert pgbouncer.query("app", find_index) == [{"indisvalid": "t"}]
     assert pgbouncer.count_server_connections() <= SERVER_CONNECTIONS
 
 
