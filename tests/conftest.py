@@ -18,7 +18,7 @@ from fastapi import FastAPI
 
 from fastapi_k8s.main import create_app
 from fastapi_k8s.observability.logs import JsonFormatter
-from fastapi_k8s.server.http_protocol import HttpProtocolFactory
+from fastapi_k8s.server.connections import HttpProtocolFactory
 from fastapi_k8s.settings import Settings
 from tools.dev.servers import free_port
 

@@ -18,7 +18,9 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from fastapi_k8s.main import create_app
 from fastapi_k8s.server import http_protocol
-from fastapi_k8s.server.http_protocol import HttpLimits, HttpProtocolFactory, StrictHttpProtocol
+from fastapi_k8s.server.connections import HttpProtocolFactory
+from fastapi_k8s.server.http_protocol import StrictHttpProtocol
+from fastapi_k8s.server.request_head import HttpLimits
 from tests.conftest import LogLines, MakeSettings, Serve
 
 MAX_BODY_SIZE = 200_000

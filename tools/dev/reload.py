@@ -13,7 +13,7 @@ from uvicorn.supervisors.basereload import BaseReload
 
 import fastapi_k8s as package
 from fastapi_k8s.observability.logs import logging_config
-from fastapi_k8s.server.http_protocol import HttpProtocolFactory
+from fastapi_k8s.server.connections import HttpProtocolFactory
 
 SOURCE_FOLDER = Path(__file__).resolve().parents[2] / "src"
 

@@ -17,7 +17,8 @@ from .. import NAME
 from ..observability.logs import logging_config
 from ..observability.metrics import MULTIPROC_DIR_VARIABLE
 from ..settings import load_settings
-from .http_protocol import HttpLimits, HttpProtocolFactory
+from .connections import HttpProtocolFactory
+from .request_head import HttpLimits
 from .worker import DrainingWorker
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (not a predictable temporary file)
@@ -58,6 +59,7 @@ logconfig_dict = logging_config()
 # Seconds. More than the 60 s idle timeout of most load balancers, which could otherwise send a
 # request on a connection while it closes.
 keepalive = 75
+worker_connections = HttpLimits.connections
 # Seconds. More than the longest drain (60) plus the limit of requests in flight (25).
 graceful_timeout = 90
 

@@ -7,14 +7,10 @@ that this module extends are not a public API, so pyproject.toml has an upper li
 import asyncio
 import logging
 import math
-import re
-import resource
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from enum import Enum, auto
 from secrets import token_hex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httptools
 from uvicorn import Config
@@ -24,8 +20,16 @@ from uvicorn.server import ServerState
 from ..errors import ProblemError, problem_response
 from ..observability import metrics
 from ..settings import Settings
+from .request_head import (
+    check_head_size,
+    check_host,
+    check_incomplete_line_size,
+    find_host,
+    split_absolute_url,
+)
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from .connections import HttpProtocolFactory
 
 LINGER_SECONDS = 10
 """How long the server reads and discards what a client sends after its response. nginx: 30."""
@@ -45,9 +49,6 @@ SMALL_REQUEST_BYTES = 64 * 1024
 CHUNK_OVERHEAD_BYTES = 100
 """The size of a chunk object in memory, besides its bytes: a client can send single bytes."""
 
-HEADER_OVERHEAD_BYTES = 32
-"""More than a header line or a request line has besides name, value and URL."""
-
 QUEUED_REQUEST_BYTES = 4096
 """The size of a request in memory that waits for the response to an earlier one."""
 
@@ -57,14 +58,7 @@ HELD_BODIES = 32
 BODY_UNIT_BYTES = 1024 * 1024
 """For each of these, a body may take another REQUEST_READ_TIMEOUT."""
 
-HOST_PATTERN = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:[0-9]*)?", re.ASCII)
-"""RFC 3986, section 3.2.2, without IPvFuture, which nobody uses."""
-
-ABSOLUTE_FORM_PATTERN = re.compile(rb"https?://([^/?#]+)(.*)", re.IGNORECASE)
-"""RFC 9112, section 3.2.2. The groups are the authority, and the path with the query."""
-
 IPV4_MAPPED_PREFIX = "::ffff:"
-HTTP_VERSIONS = {"1.0", "1.1"}
 SLASH = ord("/")
 
 
@@ -76,94 +70,6 @@ class Phase(Enum):
     BODY = auto()
     RESPONDING = auto()  # all requests are complete, and a response is not
     LINGERING = auto()  # the last response is sent, and what the client still sends is discarded
-
-
-@dataclass(frozen=True)
-class HttpLimits:
-    """The limits that Gunicorn's settings control. Sizes are in bytes."""
-
-    request_line: int = 4094
-    header_count: int = 100
-    header_size: int = 8190
-    connections: int = 1000
-
-    @classmethod
-    def from_gunicorn(cls, settings: Any) -> "HttpLimits":
-        """The limits of a Gunicorn configuration, in which 0 is no limit."""
-        return cls(
-            request_line=settings.limit_request_line or sys.maxsize,
-            header_count=settings.limit_request_fields or sys.maxsize,
-            header_size=settings.limit_request_field_size or sys.maxsize,
-            connections=settings.worker_connections or sys.maxsize,
-        )
-
-
-class HttpProtocolFactory:
-    """Creates the protocol of each connection of a worker, and holds what they share.
-
-    It is the option `http` of Uvicorn. One timer a worker enforces the time limits of all
-    connections, so that a request costs no timer, and no timer outlives its connection.
-    """
-
-    def __init__(self, limits: HttpLimits | None = None) -> None:
-        self.limits = limits or HttpLimits()
-        self.connections: dict[StrictHttpProtocol, None] = {}  # in the order of their creation
-        self.held_bytes = 0  # received for requests without a complete response
-        self.seconds = 0  # since the start, without the time in which the event loop was blocked
-        self._is_sweeping = False
-        self._logged_at: dict[str, int] = {}
-
-    def __call__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> "StrictHttpProtocol":
-        return StrictHttpProtocol(self, config, server_state, app_state, _loop)
-
-    def add(self, connection: "StrictHttpProtocol") -> None:
-        """Supervise a new connection. If there are too many, close the one that matters least.
-
-        A connection with a complete request is never closed. Half of the process's file descriptors
-        are left to the connections that the application opens: without a free one, no probe could
-        connect.
-        """
-        self.connections[connection] = None
-        if not self._is_sweeping:
-            self._is_sweeping = True
-            connection.loop.call_later(1, self._sweep, connection.loop)
-        if len(self.connections) > self.max_connections():
-            self._evict(connection)
-
-    def log(self, level: int, message: str, fields: Mapping[str, Any]) -> None:
-        """Write a log line, unless one with this message and detail was written in this second."""
-        key = f"{message}: {fields.get('detail')}"
-        if self._logged_at.get(key) != self.seconds:
-            self._logged_at[key] = self.seconds
-            logger.log(level, message, extra=fields)
-
-    def max_connections(self) -> int:
-        open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if open_files == resource.RLIM_INFINITY:
-            return self.limits.connections
-        return min(self.limits.connections, open_files // 2)
-
-    def _evict(self, newest: "StrictHttpProtocol") -> None:
-        others = [each for each in self.connections if each is not newest and each.may_be_evicted()]
-        if not others:
-            return
-        min(others, key=StrictHttpProtocol.eviction_key).transport.abort()
-        fields = {"connections": len(self.connections)}
-        self.log(logging.WARNING, "too many connections, the oldest idle one is closed", fields)
-
-    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._is_sweeping = bool(self.connections)
-        if self._is_sweeping:
-            loop.call_later(1, self._sweep, loop)
-        self.seconds += 1
-        for connection in tuple(self.connections):
-            connection.check_time()
 
 
 class Parser(httptools.HttpRequestParser):
@@ -209,7 +115,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
 
     def __init__(
         self,
-        factory: HttpProtocolFactory,
+        factory: "HttpProtocolFactory",
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
@@ -277,7 +183,8 @@ class StrictHttpProtocol(HttpToolsProtocol):
         try:
             self._parse(data)
             if self.pending_bytes or self.headers:  # an incomplete head, trailers or chunk header
-                self._check_unparsed_size()
+                self._check_head_size()
+                check_incomplete_line_size(self.pending_bytes, self.url, self.headers, self.limits)
             if self.factory.held_bytes > self.max_held_bytes:
                 self._check_held_bytes()
         except ProblemError as error:
@@ -380,54 +287,19 @@ class StrictHttpProtocol(HttpToolsProtocol):
         """Raise ProblemError if a complete head is too large, or a header is missing or invalid."""
         if len(self.headers) > self.limits.header_count or self.pending_bytes > self.small_head:
             self._check_head_size()
-        version = self.parser.get_http_version()
-        if version not in HTTP_VERSIONS:
-            raise ProblemError(505, "Use HTTP/1.1.")
-        host = None
-        for name, value in self.headers:
-            if name == b"host":
-                if host is not None:
-                    raise ProblemError(400, "Send only one Host header.")
-                host = value
-            elif name == b"transfer-encoding" and (version == "1.0" or value.lower() != b"chunked"):
-                raise ProblemError(501, "The only transfer coding is chunked, with HTTP/1.1.")
-        if host is None and version == "1.1":
-            raise ProblemError(400, "Send a Host header.")
+        host = find_host(self.headers, self.parser.get_http_version())
         if self.url[0] != SLASH and self.url != b"*":
             host = self._replace_absolute_url()
         if host is not None and host != self.valid_host:
-            if not HOST_PATTERN.fullmatch(host):
-                raise ProblemError(400, "The host is not valid.")
+            check_host(host)
             self.valid_host = host
 
     def _check_head_size(self) -> None:
-        """Raise ProblemError if a line of the head, or the number of its lines, is too large."""
-        limits = self.limits
-        if len(self.headers) > limits.header_count:
-            raise ProblemError(431, f"The request has more than {limits.header_count} headers.")
-        if len(self.parser.get_method()) + len(self.url) + 10 > limits.request_line:
-            raise ProblemError(414, f"The request line exceeds {limits.request_line} bytes.")
-        for name, value in self.headers:
-            if len(name) + len(value) > limits.header_size:
-                raise ProblemError(431, f"A header exceeds {limits.header_size} bytes.")
-
-    def _check_unparsed_size(self) -> None:
-        """Raise ProblemError if an incomplete line is too long. Chunk extensions count as well."""
-        self._check_head_size()
-        unparsed_bytes = self.pending_bytes - len(self.url)
-        for name, value in self.headers:
-            unparsed_bytes -= len(name) + len(value) + HEADER_OVERHEAD_BYTES
-        if unparsed_bytes > self.limits.header_size + HEADER_OVERHEAD_BYTES:
-            raise ProblemError(431, f"A header exceeds {self.limits.header_size} bytes.")
+        check_head_size(self.parser.get_method(), self.url, self.headers, self.limits)
 
     def _replace_absolute_url(self) -> bytes:
         """Turn `http://host/path` into `/path` and a Host header (RFC 9112, section 3.2.2)."""
-        absolute = ABSOLUTE_FORM_PATTERN.fullmatch(self.url)
-        if absolute is None:
-            raise ProblemError(400, "The request target is not a path.")
-        host: bytes = absolute[1]
-        path: bytes = absolute[2]
-        self.url = path if path[:1] == b"/" else b"/" + path
+        host, self.url = split_absolute_url(self.url)
         # In place, since the scope of the request has the same list.
         self.headers[:] = [header for header in self.headers if header[0] != b"host"]
         self.headers.append((b"host", host))

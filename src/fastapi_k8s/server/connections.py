@@ -1,0 +1,83 @@
+"""All connections of a worker: how many there may be, and the timer of their time limits."""
+
+import asyncio
+import logging
+import resource
+from collections.abc import Mapping
+from typing import Any
+
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from .http_protocol import StrictHttpProtocol
+from .request_head import HttpLimits
+
+logger = logging.getLogger(__name__)
+
+
+class HttpProtocolFactory:
+    """Creates the protocol of each connection of a worker, and holds what they share.
+
+    It is the option `http` of Uvicorn. One timer a worker enforces the time limits of all
+    connections, so that a request costs no timer, and no timer outlives its connection.
+    """
+
+    def __init__(self, limits: HttpLimits | None = None) -> None:
+        self.limits = limits or HttpLimits()
+        self.connections: dict[StrictHttpProtocol, None] = {}  # in the order of their creation
+        self.held_bytes = 0  # received for requests without a complete response
+        self.seconds = 0  # since the start, without the time in which the event loop was blocked
+        self._is_sweeping = False
+        self._logged_at: dict[str, int] = {}
+
+    def __call__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> StrictHttpProtocol:
+        return StrictHttpProtocol(self, config, server_state, app_state, _loop)
+
+    def add(self, connection: StrictHttpProtocol) -> None:
+        """Supervise a new connection. If there are too many, close the one that matters least.
+
+        A connection with a complete request is never closed. Half of the process's file descriptors
+        are left to the connections that the application opens: without a free one, no probe could
+        connect.
+        """
+        self.connections[connection] = None
+        if not self._is_sweeping:
+            self._is_sweeping = True
+            connection.loop.call_later(1, self._sweep, connection.loop)
+        if len(self.connections) > self.max_connections():
+            self._evict(connection)
+
+    def log(self, level: int, message: str, fields: Mapping[str, Any]) -> None:
+        """Write a log line, unless one with this message and detail was written in this second."""
+        key = f"{message}: {fields.get('detail')}"
+        if self._logged_at.get(key) != self.seconds:
+            self._logged_at[key] = self.seconds
+            logger.log(level, message, extra=fields)
+
+    def max_connections(self) -> int:
+        open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if open_files == resource.RLIM_INFINITY:
+            return self.limits.connections
+        return min(self.limits.connections, open_files // 2)
+
+    def _evict(self, newest: StrictHttpProtocol) -> None:
+        others = [each for each in self.connections if each is not newest and each.may_be_evicted()]
+        if not others:
+            return
+        min(others, key=StrictHttpProtocol.eviction_key).transport.abort()
+        fields = {"connections": len(self.connections)}
+        self.log(logging.WARNING, "too many connections, the oldest idle one is closed", fields)
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._is_sweeping = bool(self.connections)
+        if self._is_sweeping:
+            loop.call_later(1, self._sweep, loop)
+        self.seconds += 1
+        for connection in tuple(self.connections):
+            connection.check_time()
