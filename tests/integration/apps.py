@@ -20,19 +20,28 @@ UPLOAD_SIZE = 3_000_000
 def create_app_with_test_routes() -> FastAPI:
     """The application with routes that show or disturb the process that serves them."""
     app = main.create_app_from_environment()
+    is_busy = False
 
     @app.get("/process")
     async def get_process() -> int:
         return os.getpid()
 
+    @app.get("/is-busy")
+    async def get_is_busy() -> bool:
+        return is_busy
+
     @app.get("/slow/{seconds}")
     async def get_slowly(seconds: float) -> str:
+        nonlocal is_busy
+        is_busy = True
         await asyncio.sleep(seconds)
         return "done"
 
     @app.get("/slow-query")
     async def run_slow_query(database: DatabaseDep) -> None:
+        nonlocal is_busy
         async with database.connection() as connection:
+            is_busy = True
             await connection.execute("SELECT pg_sleep(60)")
 
     @app.get("/slow-stream")

@@ -36,9 +36,6 @@ METRICS_FOLDER = Path(server.worker_tmp_dir or gettempdir())
 REQUESTS_TO_FIND_WORKERS = 40
 """After this number of requests, each of a few workers has probably responded to one."""
 
-ESTABLISHED = "01"
-"""The state of a TCP connection in /proc/net/tcp and /proc/net/tcp6."""
-
 
 class Gunicorn:
     """A Gunicorn process. Its output goes to files in `folder`."""
@@ -140,16 +137,9 @@ class Gunicorn:
     def find_metrics_files(self) -> set[Path]:
         return set(METRICS_FOLDER.glob(f"metrics-{self.process.pid}-*/*"))
 
-    def has_connection(self) -> bool:
-        """Whether a client is connected."""
-        port = f":{urlsplit(self.url).port:04X}"
-        # An IPv6 socket lists its IPv4 connections too.
-        connections = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
-        for connection in connections.splitlines():
-            _, local_address, _, state, *_ = connection.split()
-            if local_address.endswith(port) and state == ESTABLISHED:
-                return True
-        return False
+    def is_busy(self) -> bool:
+        """Whether a slow request has begun. There must be one worker."""
+        return bool(self.get("/is-busy"))
 
     def stop(self) -> int:
         """Send SIGTERM, wait for the exit and return its code."""
@@ -248,7 +238,7 @@ async def test_a_request_in_flight_at_sigterm_is_completed(environment: dict[str
         ThreadPoolExecutor() as executor,
     ):
         request = executor.submit(gunicorn.get, "/slow/1")
-        wait_until(gunicorn.has_connection, 20, "the request")
+        wait_until(gunicorn.is_busy, 20, "the request")
         assert gunicorn.stop() == 0
         assert request.result() == "done"
 
@@ -435,7 +425,7 @@ async def test_a_request_in_flight_is_completed_if_sigint_follows(
     ):
         [worker] = gunicorn.find_workers()
         request = executor.submit(gunicorn.get, "/slow/1")
-        wait_until(gunicorn.has_connection, 20, "the request")
+        wait_until(gunicorn.is_busy, 20, "the request")
         os.kill(worker, first_signal)
         gunicorn.process.send_signal(signal.SIGINT)
         assert gunicorn.process.wait(10) == 0
@@ -467,7 +457,7 @@ async def test_a_request_that_outlasts_the_shutdown_gets_a_response(
         ThreadPoolExecutor() as executor,
     ):
         request = executor.submit(gunicorn.client.get, "/slow-query")
-        wait_until(gunicorn.has_connection, 20, "the request")
+        wait_until(gunicorn.is_busy, 20, "the request")
         gunicorn.process.terminate()
         response = request.result()
         assert response.status_code == 503
@@ -539,7 +529,7 @@ async def test_the_second_sigint_does_not_wait_for_requests_in_flight(
     ):
         [worker] = gunicorn.find_workers()
         request = executor.submit(gunicorn.get, "/slow/20")
-        wait_until(gunicorn.has_connection, 20, "the request")
+        wait_until(gunicorn.is_busy, 20, "the request")
         wait_until(partial(send_sigint_until_exit, worker), 10, "the exit of the worker")
         assert isinstance(request.exception(), httpx.HTTPError)
 
