@@ -1,4 +1,4 @@
-"""What the routes of the application say of a request: its methods and its path template."""
+"""Match a request to the routes of the application, for its methods and its path template."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,17 +11,10 @@ Routes = Sequence[BaseRoute]
 
 def find_routes(routes: Routes, scope: Scope) -> Iterator[tuple[Match, RouteContext]]:
     """The routes whose path matches: `Match.FULL` if the method matches too, else PARTIAL."""
+    # A mounted application has changed the root_path.
+    scope = {**scope, "root_path": scope.get("app_root_path", scope["root_path"])}
     for route in iter_route_contexts(routes):
-        # Not the scope itself: a mounted application has changed its root_path.
-        root_path = scope.get("app_root_path", scope["root_path"])
-        match, _ = route.matches(
-            {
-                "type": "http",
-                "method": scope["method"],
-                "path": scope["path"],
-                "root_path": root_path,
-            }
-        )
+        match, _ = route.matches(scope)
         if match is not Match.NONE:
             yield match, route
 
@@ -29,7 +22,7 @@ def find_routes(routes: Routes, scope: Scope) -> Iterator[tuple[Match, RouteCont
 def allowed_methods(routes: Routes, scope: Scope) -> set[str]:
     """All methods that the path supports (RFC 9110, section 15.5.6).
 
-    Empty if it belongs to a mounted application, which alone knows its methods.
+    Empty if the path belongs to a mounted application, which has routes of its own.
     """
     methods: set[str] = set()
     for _, route in find_routes(routes, scope):
@@ -40,14 +33,27 @@ def allowed_methods(routes: Routes, scope: Scope) -> set[str]:
 
 
 def serve_head_as_get(routes: Routes, scope: Scope) -> Scope:
-    """A copy of the scope of a HEAD request with the method GET, unless a route declares HEAD.
+    """A copy of the scope of a HEAD request with the method GET, unless a route accepts HEAD.
 
     FastAPI, unlike Starlette, does not add HEAD to the routes that declare GET. The server keeps
     the original scope and sends no body.
     """
-    if any(match is Match.FULL for match, _ in find_routes(routes, scope)):
+    if _accepts_head(routes, scope):
         return scope
     return {**scope, "method": "GET"}
+
+
+def _accepts_head(routes: Routes, scope: Scope) -> bool:
+    """Whether a route declares HEAD, or a mounted application comes before all routes for GET."""
+    matches = list(find_routes(routes, scope))
+    if any("HEAD" in (route.methods or ()) for _, route in matches):
+        return True
+    for match, route in matches:
+        if match is Match.FULL:
+            return True
+        if "GET" in (route.methods or ()):
+            return False
+    return False
 
 
 class PathTemplates:
@@ -63,15 +69,15 @@ class PathTemplates:
         for route in iter_route_contexts(routes):
             endpoint = route.endpoint or getattr(route, "app", None)
             templates.setdefault(id(endpoint), set()).add(_template(route))
-        # Matching costs 5 µs a route, so it is left for an endpoint that has several paths.
+        # Matching costs 5 µs per route, so only an endpoint with several paths needs it.
         self._by_endpoint = {
             endpoint: paths.pop() for endpoint, paths in templates.items() if len(paths) == 1
         }
 
     def find(self, scope: Scope) -> str | None:
-        """The template of the route that the request has reached, None if it has reached none.
+        """The template of the route that handles the request, or None if no route matches.
 
-        Requests of a mounted application have the path of the mount.
+        For a request to a mounted application it is the path of the mount.
         """
         endpoint = scope.get("endpoint")
         if endpoint is None:

@@ -84,6 +84,28 @@ async def test_a_mounted_application_gets_head_as_it_is(
         assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD")
 
 
+@pytest.mark.parametrize(("path", "status"), [("/health", 200), ("/README.md", 200), ("/x", 404)])
+async def test_an_application_mounted_at_the_root_does_not_hide_the_routes(
+    make_settings: MakeSettings, serve: Serve, path: str, status: int
+) -> None:
+    app = create_app(make_settings())
+    app.mount("/", StaticFiles(directory=PROJECT))
+    async with serve(app) as client:
+        assert (await client.get(path)).status_code == status
+        assert (await client.head(path)).status_code == status
+
+
+async def test_an_application_can_be_mounted_for_a_host(
+    make_settings: MakeSettings, serve: Serve
+) -> None:
+    app = create_app(make_settings())
+    app.host("files.example.com", StaticFiles(directory=PROJECT))
+    async with serve(app) as client:
+        assert (await client.head("/health")).status_code == 200
+        headers = {"Host": "files.example.com"}
+        assert (await client.head("/README.md", headers=headers)).status_code == 200
+
+
 def test_head_is_not_in_the_openapi_document(make_settings: MakeSettings) -> None:
     """It follows from GET, and generated clients would get a second operation."""
     app: FastAPI = create_app(make_settings())
