@@ -63,6 +63,14 @@ def app(make_settings: MakeSettings) -> FastAPI:
 
         return StreamingResponse(stream())
 
+    @app.post("/interrupted")
+    async def get_interrupted_stream() -> StreamingResponse:
+        async def stream() -> AsyncIterator[bytes]:
+            yield b"first"
+            raise RuntimeError("interrupted")
+
+        return StreamingResponse(stream())
+
     @app.get("/released")
     async def wait_for_release() -> str:
         await app.state.released.wait()
@@ -139,6 +147,18 @@ async def test_a_half_closed_connection_is_removed_after_its_response(
         app.state.released.set()
         assert (await reader.read()).endswith(b'"released"')
         await wait_until(lambda: not factory.connections)
+    assert factory.held_bytes == 0
+
+
+@pytest.mark.usefixtures("log_lines")
+async def test_a_connection_with_an_interrupted_response_is_removed_when_the_client_closes_it(
+    client: httpx.AsyncClient, factory: HttpProtocolFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_protocol, "LINGER_SECONDS", 3600)
+    async with connected(client) as (reader, writer):
+        writer.write(b"POST /interrupted HTTP/1.1\r\nHost: api\r\nContent-Length: 9\r\n\r\nbody")
+        assert (await reader.read()).endswith(b"5\r\nfirst\r\n")
+    await wait_until(lambda: not factory.connections)
     assert factory.held_bytes == 0
 
 
@@ -296,6 +316,21 @@ async def test_a_request_in_progress_is_not_closed_for_another_connection(
     assert "too many connections, the oldest idle one is closed" in {
         line["message"] for line in log_lines()
     }
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": False})], ids=["asyncio"])
+async def test_connections_that_arrive_at_the_same_time_do_not_exceed_the_limit(
+    app: FastAPI, serve: Serve
+) -> None:
+    """The event loop of asyncio, unlike uvloop, accepts many connections in one iteration."""
+    factory = HttpProtocolFactory(HttpLimits(connections=10))
+    async with serve(app, http=factory) as client:
+        for _ in range(3):
+            connections = await asyncio.gather(*(connect(client) for _ in range(20)))
+            await wait_until(lambda: len(factory.connections) <= 10)
+            assert (await client.get("/health")).status_code == 200
+            for _, writer in connections:
+                writer.close()
 
 
 async def test_without_a_limit_of_open_files_the_limit_of_connections_applies(

@@ -70,7 +70,11 @@ class HttpProtocolFactory:
         others = [each for each in self.connections if each is not newest and each.may_be_evicted()]
         if not others:
             return
-        min(others, key=StrictHttpProtocol.eviction_key).transport.abort()
+        evicted = min(others, key=StrictHttpProtocol.eviction_key)
+        evicted.transport.abort()
+        # Not later, in connection_lost(): connections that arrive at the same time would all evict
+        # this one, and their number would exceed the limit.
+        del self.connections[evicted]
         fields = {"connections": len(self.connections)}
         self.log(logging.WARNING, "too many connections, the oldest idle one is closed", fields)
 

@@ -453,8 +453,10 @@ class StrictHttpProtocol(HttpToolsProtocol):
         return (self.phase is not Phase.LINGERING, self.has_served, self.phase_began_at)
 
     def _has_responded(self) -> bool:
-        """Whether every request that has a complete head has its response."""
-        return self.cycle is None or self.cycle.response_complete
+        """Whether no response is left to send, because it is complete or was cut off."""
+        if self.cycle is None or self.cycle.response_complete:
+            return True
+        return self.phase is Phase.LINGERING
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
