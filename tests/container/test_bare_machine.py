@@ -48,7 +48,7 @@ def machine(docker: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> s
 
 @pytest.mark.timeout(600)  # the packages are downloaded without a cache
 @pytest.mark.parametrize(("user", "home"), [("root", "/root"), ("developer", "/home/developer")])
-def test_make_run_installs_everything_and_serves_for(
+def test_make_run_installs_everything_and_serves(
     docker: DockerClient, machine: str, user: str, home: str
 ) -> None:
     container = docker.run(

@@ -369,16 +369,16 @@ async def test_more_readers_than_connections_all_use_redis(
         assert (await redis.info("stats"))["total_connections_received"] < 10
 
 
-async def test_a_busy_process_does_not_take_redis_for_dead(
+async def test_the_time_in_which_the_process_is_blocked_does_not_count_for_a_command(
     own_valkey: Valkey, make_settings: MakeSettings
 ) -> None:
-    """The event loop is blocked for ten times the time limit while commands wait for replies."""
+    """The event loop is blocked for three times the time limit while a command waits."""
     load = make_loader(b"value")
-    async with open_cache(make_settings(redis_url=own_valkey.url, redis_timeout=0.2)) as cache:
+    async with open_cache(make_settings(redis_url=own_valkey.url, redis_timeout=1)) as cache:
         assert await cache.get_or_load("key", REPRESENTATION, load) == b"value"
         reader = asyncio.create_task(cache.get_or_load("key", REPRESENTATION, load))
         await asyncio.sleep(0)  # sends the command
-        time.sleep(2)
+        time.sleep(3)
         assert await reader == b"value"
 
 
@@ -447,7 +447,7 @@ async def test_an_invalidation_reaches_the_new_primary_after_a_failover(
         assert await cache.get_or_load("key", REPRESENTATION, make_loader(b"new")) == b"new"
 
 
-async def test_a_replica_is_not_asked_by_each_read(
+async def test_reads_skip_a_replica_while_the_circuit_is_open(
     own_valkey: Valkey, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache_module, "CIRCUIT_OPEN_SECONDS", 3600)

@@ -31,9 +31,8 @@ SLOW_STATEMENT = "SELECT pg_sleep(60)"
 
 @pytest.fixture
 async def database(make_settings: MakeSettings) -> AsyncIterator[Database]:
-    """A pool of two connections with a short statement timeout."""
-    settings = make_settings(database_statement_timeout=0.2)
-    async with open_database(settings, pool_size=2) as database:
+    """A pool of two connections."""
+    async with open_database(make_settings(), pool_size=2) as database:
         yield database
 
 
@@ -59,7 +58,7 @@ async def open_a_missing_file(_: Connection) -> None:
 
 async def exceed_a_time_limit_of_the_code(connection: Connection) -> None:
     async with asyncio.timeout(0.01):
-        await connection.execute("SELECT pg_sleep(0.1)")
+        await connection.execute(SLOW_STATEMENT)
 
 
 async def refuse_a_connection_to_something_else(_: Connection) -> None:
@@ -126,11 +125,13 @@ async def fetch_from_cursor(connection: Connection) -> None:
     "use", [execute_slow_statement, fetch_from_prepared_statement, fetch_from_cursor]
 )
 async def test_the_statement_timeout_is_an_outage_however_the_statement_is_executed(
-    database: Database, use: Use
+    make_settings: MakeSettings, use: Use
 ) -> None:
-    with pytest.raises(DatabaseUnavailableError) as error_info:
-        async with database.transaction() as connection:
-            await use(connection)
+    settings = make_settings(database_statement_timeout=0.2)
+    async with open_database(settings, pool_size=1) as database:
+        with pytest.raises(DatabaseUnavailableError) as error_info:
+            async with database.transaction() as connection:
+                await use(connection)
     assert isinstance(error_info.value.__cause__, TimeoutError)
 
 

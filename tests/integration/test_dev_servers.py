@@ -35,10 +35,13 @@ def test_the_servers_end_with_the_process_that_started_them(
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"started\n"
-    server_folders = [tmp_path / "postgresql", tmp_path / "valkey"]
-    assert all(processes_of(folder) for folder in server_folders)
-    process.send_signal(signal_number)
-    process.communicate()
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"started\n"
+        server_folders = [tmp_path / "postgresql", tmp_path / "valkey"]
+        assert all(processes_of(folder) for folder in server_folders)
+        process.send_signal(signal_number)
+        process.communicate()
+    finally:
+        process.kill()
     wait_until(lambda: not processes_of(tmp_path), 30, "the exit of the servers")

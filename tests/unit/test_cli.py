@@ -75,9 +75,12 @@ def test_a_signal_ends_migrate_without_a_traceback_while_it_waits(
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stdout
-        assert "waiting: cannot use the database" in process.stdout.readline()
-        process.send_signal(signal_number)
-        output, errors = process.communicate(timeout=60)
+        try:
+            assert process.stdout
+            assert "waiting: cannot use the database" in process.stdout.readline()
+            process.send_signal(signal_number)
+            output, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 128 + signal_number
     assert "Traceback" not in output + errors
