@@ -9,6 +9,9 @@ import sys
 from types import FrameType
 
 from . import NAME
+from .migrations.migrate import MigrationError, migrate
+from .observability.logs import logging_config
+from .settings import load_settings
 
 
 def main() -> None:
@@ -31,7 +34,7 @@ def main() -> None:
 
 
 def exit_on_signal(signal_number: int, _: FrameType | None) -> None:
-    """Exit as a shell reports it. As PID 1, a process without a handler ignores SIGTERM."""
+    """Exit with the code that a shell would report: 143 after SIGTERM, 130 after SIGINT."""
     # asyncio cancels the migration, and would log what Alembic raises when it is interrupted.
     logging.disable()
     sys.exit(128 + signal_number)
@@ -39,11 +42,6 @@ def exit_on_signal(signal_number: int, _: FrameType | None) -> None:
 
 def run_migrate(arguments: argparse.Namespace) -> None:
     """`migrate`: exits with code 1 and a message if PostgreSQL cannot be used."""
-    # Imported here, because it takes half a second, in which SIGTERM would be ignored.
-    from .migrations.migrate import MigrationError, migrate  # noqa: PLC0415
-    from .observability.logs import logging_config  # noqa: PLC0415
-    from .settings import load_settings  # noqa: PLC0415
-
     logging.config.dictConfig(logging_config())
     try:
         asyncio.run(migrate(load_settings(), arguments.wait))

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from fastapi_k8s import NAME, cli
-from fastapi_k8s.migrations import migrate as migrate_module
 from fastapi_k8s.migrations.migrate import MigrationError
 from tools.dev.servers import free_port
 
@@ -29,7 +28,7 @@ def run_migrate(monkeypatch: pytest.MonkeyPatch) -> RunMigrate:
 
         monkeypatch.setenv("DATABASE_URL", "postgresql://db/name")
         monkeypatch.setattr(sys, "argv", [NAME, "migrate"])
-        monkeypatch.setattr(migrate_module, "migrate", fail)
+        monkeypatch.setattr(cli, "migrate", fail)
         monkeypatch.setattr("logging.config.dictConfig", lambda _: None)
         monkeypatch.setattr("signal.signal", lambda *_: None)
         cli.main()
