@@ -107,7 +107,7 @@ async def test_an_application_can_be_mounted_for_a_host(
 
 
 def test_head_is_not_in_the_openapi_document(make_settings: MakeSettings) -> None:
-    """It follows from GET, and generated clients would get a second operation."""
+    """Generated clients would get a second operation for each GET."""
     app: FastAPI = create_app(make_settings())
     for operations in app.openapi()["paths"].values():
         assert "head" not in operations

@@ -203,7 +203,7 @@ async def read_available(
     return [task.result() for task in done]
 
 
-async def test_single_bytes_count_as_what_they_cost(
+async def test_a_single_byte_counts_with_the_memory_of_its_chunk(
     client: httpx.AsyncClient, factory: HttpProtocolFactory
 ) -> None:
     async with connected(client) as (_, writer):

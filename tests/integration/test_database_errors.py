@@ -77,7 +77,7 @@ async def refuse_a_connection_to_something_else(_: Connection) -> None:
         (refuse_a_connection_to_something_else, ConnectionRefusedError),
     ],
 )
-async def test_an_error_in_the_code_goes_through_and_the_pool_works_on(
+async def test_an_error_in_the_code_is_raised_unchanged_and_the_pool_stays_usable(
     database: Database, use: Use, error: type[Exception]
 ) -> None:
     with pytest.raises(error):

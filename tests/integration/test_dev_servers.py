@@ -28,7 +28,7 @@ time.sleep(600)
 def test_the_servers_end_with_the_process_that_started_them(
     tmp_path: Path, signal_number: signal.Signals
 ) -> None:
-    """As when a test run is killed, which cannot stop its servers."""
+    """A test run that is killed cannot stop its servers itself."""
     process = subprocess.Popen(
         [sys.executable, "-c", START_SERVERS, str(tmp_path)],
         cwd=PROJECT,

@@ -210,7 +210,7 @@ ENDLESS_BYTES = 60_000_000
 
 @pytest.mark.parametrize("segments", VALID_REQUESTS.values(), ids=VALID_REQUESTS)
 def test_a_valid_request_is_served(gunicorn: Gunicorn, segments: list[bytes]) -> None:
-    """In one segment, and in several."""
+    """The request arrives in one segment, and in several."""
     assert statuses(exchange(gunicorn, b"".join(segments))) == [200]
     assert statuses(exchange(gunicorn, *segments)) == [200]
 
@@ -219,7 +219,7 @@ def test_a_valid_request_is_served(gunicorn: Gunicorn, segments: list[bytes]) ->
 def test_an_invalid_request_is_refused_with_problem_details(
     gunicorn: Gunicorn, status: int, segments: list[bytes]
 ) -> None:
-    """What follows it on the connection is not a request any more."""
+    """The server serves no further request of the connection."""
     received = exchange(gunicorn, b"".join([*segments, GET_LAST]))
     assert statuses(received) == [status]
     assert content(received)["status"] == status
@@ -327,7 +327,7 @@ def test_a_client_that_expects_100_continue_gets_it(gunicorn: Gunicorn) -> None:
     assert content(received)["body"] == "hello"
 
 
-def test_a_request_that_comes_instead_of_an_expected_body_is_not_taken_for_it(
+def test_a_request_instead_of_an_expected_body_is_not_read_as_the_body(
     gunicorn: Gunicorn,
 ) -> None:
     """A client that gets 404 instead of 100 need not send the body."""

@@ -123,7 +123,7 @@ async def test_concurrent_requests_with_one_key_create_once(
 async def test_a_request_is_409_while_another_one_with_its_key_is_in_progress(
     make_settings: MakeSettings, serve: Serve, notes: httpx.AsyncClient
 ) -> None:
-    """The other one runs in another process, as far as the lock is concerned."""
+    """The first request uses another connection pool, like one in another process."""
     app = create_app(make_settings())
     is_running = asyncio.Event()
     may_end = asyncio.Event()

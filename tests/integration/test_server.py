@@ -282,7 +282,7 @@ async def test_metrics_that_are_created_at_import_are_summed_over_all_workers(
         assert samples["order_weight_sum"] == 5 * number
         assert samples["orders_in_progress"] == number
         assert samples["stock"] == 3
-        # A worker that dies is not in progress with anything, but its counts remain.
+        # A killed worker has no orders in progress any more, but its counts remain.
         for worker in workers:
             os.kill(worker, signal.SIGKILL)
 
@@ -504,7 +504,7 @@ async def test_the_heartbeat_continues_after_the_clock_was_set_back(
 
 
 def heartbeat_time(worker: int) -> float:
-    """When the worker has sent its last heartbeat: the time of a file that Gunicorn has removed."""
+    """When the worker sent its last heartbeat: the time of a file that Gunicorn has deleted."""
     for descriptor in Path(f"/proc/{worker}/fd").iterdir():
         if "/wgunicorn-" in str(descriptor.readlink()):
             return descriptor.stat().st_mtime

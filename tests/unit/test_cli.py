@@ -55,7 +55,7 @@ def test_a_migration_that_cannot_run_now_ends_with_its_message(run_migrate: RunM
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError("versions"), PermissionError("/tmp")])
-def test_an_error_in_a_migration_is_not_taken_for_an_unavailable_database(
+def test_an_error_in_a_migration_is_not_reported_as_an_unavailable_database(
     run_migrate: RunMigrate, error: Exception
 ) -> None:
     with pytest.raises(type(error)):

@@ -25,7 +25,7 @@ from tests.conftest import MakeSettings
         "postgresql://u@db/name?sslnegotiation=direct&sslmode=require",
     ],
 )
-def test_what_asyncpg_implements_is_passed_unchanged(url: str) -> None:
+def test_options_that_asyncpg_implements_are_passed_unchanged(url: str) -> None:
     assert parse_database_url(url).dsn == url
 
 
@@ -40,7 +40,7 @@ def test_what_asyncpg_implements_is_passed_unchanged(url: str) -> None:
         "sslmode=",
     ],
 )
-def test_what_has_no_effect_is_removed(options: str) -> None:
+def test_options_without_effect_are_removed(options: str) -> None:
     url = f"postgresql://db/name?{options}&application_name=x"
     assert parse_database_url(url).dsn == "postgresql://db/name?application_name=x"
 
@@ -68,7 +68,7 @@ def test_what_has_no_effect_is_removed(options: str) -> None:
         ("sslrootcert=system&sslcrl=x", "sslcrl does not work with sslrootcert=system"),
     ],
 )
-def test_what_cannot_work_is_refused_by_its_name_with_what_to_do(
+def test_options_that_cannot_work_are_refused_by_name_with_an_alternative(
     options: str, message: str
 ) -> None:
     with pytest.raises(ValueError, match=f"^{message}") as error_info:
