@@ -71,6 +71,15 @@ def app(make_settings: MakeSettings) -> FastAPI:
 
         return StreamingResponse(stream())
 
+    @app.get("/endless")
+    async def get_endless_stream() -> StreamingResponse:
+        async def stream() -> AsyncIterator[bytes]:
+            while True:
+                yield b"event"
+                await asyncio.sleep(0.01)
+
+        return StreamingResponse(stream())
+
     @app.get("/released")
     async def wait_for_release() -> str:
         await app.state.released.wait()
@@ -160,6 +169,19 @@ async def test_a_connection_with_an_interrupted_response_is_removed_when_the_cli
         assert (await reader.read()).endswith(b"5\r\nfirst\r\n")
     await wait_until(lambda: not factory.connections)
     assert factory.held_bytes == 0
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+async def test_an_endless_response_ends_when_the_client_closes_the_connection(
+    client: httpx.AsyncClient, factory: HttpProtocolFactory, method: bytes
+) -> None:
+    """Nothing is written for HEAD, so no write can fail."""
+    async with connected(client) as (reader, writer):
+        writer.write(b"%s /endless HTTP/1.1\r\nHost: api\r\n\r\n" % method)
+        await reader.readuntil(b"\r\n\r\n")
+        requests = count_objects(RequestResponseCycle)
+    await wait_until(lambda: not factory.connections)
+    await wait_until(lambda: count_objects(RequestResponseCycle) < requests)
 
 
 async def test_the_bodies_of_all_requests_together_are_limited(

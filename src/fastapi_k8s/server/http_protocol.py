@@ -163,7 +163,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection of a client that will send no more, until it has its responses."""
         self.has_ended = True
-        if self._has_responded():
+        if self._has_responded() or self._has_answered_head():
             return False
         self.cycle.keep_alive = False
         if self.phase is Phase.BODY:
@@ -457,6 +457,14 @@ class StrictHttpProtocol(HttpToolsProtocol):
         if self.cycle is None or self.cycle.response_complete:
             return True
         return self.phase is Phase.LINGERING
+
+    def _has_answered_head(self) -> bool:
+        """Whether the client has the response to a HEAD request, which has no body.
+
+        The application may still stream one. If it streams without end, as for server-sent events,
+        it would never stop, because no write can fail.
+        """
+        return self.cycle.response_started and self.cycle.scope["method"] == "HEAD"
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
