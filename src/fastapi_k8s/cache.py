@@ -27,10 +27,10 @@ CIRCUIT_OPEN_SECONDS = 1.0
 """How long reads skip Redis after a failure. Without it, each would wait for the timeout."""
 
 TIMEOUT_TICKS = 20
-"""The number of steps in which the time of a command is counted."""
+"""The number of ticks into which the timeout of a command is divided."""
 
-LOG_INTERVAL = 1.0
-"""Seconds between two log lines about the same kind of error: an outage concerns each request."""
+LOG_INTERVAL_SECONDS = 1.0
+"""How often each type of error is logged. During an outage, every request has one."""
 
 LEASE_SECONDS = 10
 """How long a lease stays in Redis if no reader stores a value under it."""
@@ -52,7 +52,7 @@ SERVER_ERRORS = (
     RedisTimeoutError,
     ReadOnlyError,  # the server is a replica, for example after a failover
 )
-"""Errors that other commands would have too. All others concern one command or one key."""
+"""Errors that open the circuit. All others concern one command or one key."""
 
 RETRIED_ERRORS: Any = (
     *SERVER_ERRORS,
@@ -118,7 +118,7 @@ class RedisClient:
             await connection.disconnect(nowait=True)
 
     async def _wait_for(self, reply: Awaitable[Any]) -> Any:
-        """The reply. Raises RedisFailedError after an error, and when the time is over."""
+        """The reply. Raises RedisFailedError after an error or a timeout."""
         try:
             async with asyncio.timeout(None) as timeout:
                 self._started_at_tick[timeout] = self._ticks
@@ -160,7 +160,7 @@ class RedisClient:
         kind = type(error)
         now = monotonic()
         if now >= self._next_log_at.get(kind, 0):
-            self._next_log_at[kind] = now + LOG_INTERVAL
+            self._next_log_at[kind] = now + LOG_INTERVAL_SECONDS
             text = str(error) or "no reply in time"
             logger.warning("cache failed", extra={"error": f"{kind.__name__}: {text}"})
 
@@ -168,7 +168,7 @@ class RedisClient:
 class Cache:
     """A read-through cache with leases (docs/decisions/0002-cache-with-leases.md).
 
-    A reader that misses takes a lease, or sees the lease of another reader. Its value may be stored
+    A reader that misses takes a lease, or gets the lease of another reader. Its value may be stored
     only while the lease is in Redis. `invalidate` removes value and lease, so that a reader cannot
     store what it read before a write.
     """

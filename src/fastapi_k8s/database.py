@@ -107,7 +107,7 @@ class Database:
         """A connection on which each statement is its own transaction.
 
         Raises `DatabaseUnavailableError` if none is free in time, or if PostgreSQL fails. All other
-        errors of the block are errors in the code, and go through.
+        errors of the block are errors in the code, and are not caught.
         """
         try:
             connection = await self.pool.acquire(timeout=self.pool_timeout)
@@ -154,7 +154,7 @@ class Database:
 
 
 def _is_outage(error: Exception, connection: Connection) -> bool:
-    """Whether an error is the state of PostgreSQL or of the connection, and not one in the code."""
+    """Whether PostgreSQL or the connection is the cause of an error, and not the code."""
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         return True
     if isinstance(error, asyncpg.PostgresError) and error.sqlstate is not None:

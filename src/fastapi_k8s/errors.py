@@ -143,7 +143,7 @@ class ErrorMiddleware:
     - A Content-Length above `max_body_size`: Starlette sends its own 413 in text/plain and discards
       the response of the handler. A body without Content-Length needs no replacement.
 
-    `ObservabilityMiddleware` tells it by the scope whether the response has begun: a second wrapper
+    `ObservabilityMiddleware` records in the scope whether the response has begun. A second wrapper
     around `send` would cost each request 1 µs.
     """
 

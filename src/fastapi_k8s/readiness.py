@@ -88,7 +88,7 @@ class Readiness:
 async def _with_timeout(check: Awaitable[str]) -> str:
     """The result of `check`, or `timeout` after CHECK_TIMEOUT.
 
-    The check goes on and ends by its own time limits. If it were cancelled, asyncpg would first
+    The check continues until its own time limits end it. If it were cancelled, asyncpg would first
     wait for the server, which may hang.
     """
     done, _ = await asyncio.wait([asyncio.ensure_future(check)], timeout=CHECK_TIMEOUT)

@@ -22,7 +22,7 @@ def find_routes(routes: Routes, scope: Scope) -> Iterator[tuple[Match, RouteCont
 def allowed_methods(routes: Routes, scope: Scope) -> set[str]:
     """All methods that the path supports (RFC 9110, section 15.5.6).
 
-    Empty if the path belongs to a mounted application, which has routes of its own.
+    Empty if the path belongs to a mounted application, which has its own routes.
     """
     methods: set[str] = set()
     for _, route in find_routes(routes, scope):

@@ -23,7 +23,7 @@ from fastapi_k8s.main import create_app
 from fastapi_k8s.migrations import migrate as migrate_module
 from fastapi_k8s.migrations import newest_revision
 from fastapi_k8s.migrations.migrate import (
-    CONNECT_TIMEOUT,
+    CONNECT_TIMEOUT_SECONDS,
     LOCK,
     MigrationError,
     migrate,
@@ -302,7 +302,7 @@ async def test_the_wait_for_a_server_that_does_not_respond_has_the_same_limit(
     """The first attempt to connect would take ten seconds."""
     own_postgres.freeze()
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT):
+        async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
             with pytest.raises(MigrationError, match="cannot use the database: TimeoutError"):
                 await migrate(make_settings(database_url=own_postgres.url), wait_seconds=0)
     finally:

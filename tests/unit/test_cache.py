@@ -20,7 +20,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from fastapi_k8s import cache as cache_module
 from fastapi_k8s.cache import (
     CIRCUIT_OPEN_SECONDS,
-    LOG_INTERVAL,
+    LOG_INTERVAL_SECONDS,
     Cache,
     RedisClient,
     representation_of,
@@ -207,7 +207,7 @@ async def test_each_kind_of_error_is_logged_once_per_interval_with_its_text(
             await read(cache)
     errors = [record.__dict__["error"] for record in caplog.records]
     assert errors == ["ResponseError: syntax error", "OutOfMemoryError: not allowed"]
-    clock.now += LOG_INTERVAL
+    clock.now += LOG_INTERVAL_SECONDS
     await read(cache)
     assert len(caplog.records) == 3
 

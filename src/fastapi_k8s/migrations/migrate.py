@@ -25,11 +25,11 @@ from . import newest_revision
 logger = logging.getLogger(__name__)
 DriverConnection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
-CONNECT_TIMEOUT = 10.0
-"""Seconds for one attempt to connect and to take the lock."""
+CONNECT_TIMEOUT_SECONDS = 10.0
+"""The time limit of one attempt to connect and to take the lock."""
 
-MINIMUM_TIMEOUT = 1.0
-"""Seconds for the last attempt, and for the only one if there is no time to wait."""
+MINIMUM_TIMEOUT_SECONDS = 1.0
+"""The time limit of the last attempt, and of the only one if there is no time to wait."""
 
 RETRY_SECONDS = 1.0
 """The pause between two attempts."""
@@ -37,7 +37,7 @@ RETRY_SECONDS = 1.0
 PERMANENT_ERRORS = (
     ssl.SSLCertVerificationError,
     asyncpg.InvalidPasswordError,
-    asyncpg.SyntaxOrAccessError,  # the URL has a parameter that the server does not know
+    asyncpg.SyntaxOrAccessError,  # for example an unknown parameter in the URL
     asyncpg.InvalidParameterValueError,
     asyncpg.InterfaceError,
 )
@@ -75,7 +75,7 @@ async def migrate(settings: Settings, wait_seconds: float) -> None:
     """
 
     async def connect() -> DriverConnection:
-        return await asyncpg.connect(**connect_arguments(settings), timeout=CONNECT_TIMEOUT)
+        return await asyncpg.connect(**connect_arguments(settings), timeout=CONNECT_TIMEOUT_SECONDS)
 
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
     event.listen(engine.sync_engine, "begin", _set_lock_timeout)
@@ -85,14 +85,14 @@ async def migrate(settings: Settings, wait_seconds: float) -> None:
 
 @asynccontextmanager
 async def _hold_lock(settings: Settings, wait_seconds: float) -> AsyncIterator[None]:
-    """Hold the lock of all migrations, in a transaction of a connection of its own.
+    """Hold the lock of all migrations, in a transaction of a separate connection.
 
     Alembic cannot hold it in its connection, because `autocommit_block()` ends the transaction.
     """
     deadline = monotonic() + wait_seconds
     while True:
         try:
-            async with asyncio.timeout(_attempt_timeout(deadline)):
+            async with asyncio.timeout(_attempt_seconds(deadline)):
                 connection = await _try_lock(settings)
             if connection is not None:
                 break
@@ -109,11 +109,13 @@ async def _hold_lock(settings: Settings, wait_seconds: float) -> AsyncIterator[N
         yield
     finally:
         with suppress(*DRIVER_ERRORS):
-            await connection.close(timeout=MINIMUM_TIMEOUT)
+            await connection.close(timeout=MINIMUM_TIMEOUT_SECONDS)
 
 
-def _attempt_timeout(deadline: float) -> float:
-    return max(MINIMUM_TIMEOUT, min(CONNECT_TIMEOUT, deadline - monotonic()))
+def _attempt_seconds(deadline: float) -> float:
+    """The time limit of the next attempt."""
+    remaining_seconds = deadline - monotonic()
+    return max(MINIMUM_TIMEOUT_SECONDS, min(CONNECT_TIMEOUT_SECONDS, remaining_seconds))
 
 
 async def _try_lock(settings: Settings) -> "DriverConnection | None":
@@ -158,7 +160,10 @@ def _read_revision(connection: SqlConnection) -> str:
 
 
 async def _apply_next_revision(connection: AsyncConnection, wait_seconds: float) -> None:
-    """Apply a revision, again and again if another session holds a lock that it needs."""
+    """Apply a revision. Retries while another session holds a lock that the revision needs.
+
+    Raises MigrationError after `wait_seconds`.
+    """
     deadline = monotonic() + wait_seconds
     while True:
         try:

@@ -19,7 +19,7 @@ TRACEPARENT_PATTERN = re.compile(
 )
 UNMATCHED_ROUTE = "none"
 UNLOGGED_ROUTES = {"/health", "/ready", "/metrics"}
-"""Requested every few seconds: their lines would drown all others."""
+"""Routes without an access log line, because probes request them every few seconds."""
 
 KNOWN_METHODS = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
@@ -48,8 +48,8 @@ class ObservabilityMiddleware:
         started_at = perf_counter()
         ids = _request_ids(scope)
         scope["request_id"] = ids["request_id"]
-        # Not reset at the end: the server logs an exception that reaches it. Each request is a
-        # task of its own, so the next one does not see these ids.
+        # Not reset at the end: the server logs an exception that reaches it. Each request
+        # has its own task, so the next one does not get these ids.
         request_context.set(ids)
         id_header = (b"x-request-id", ids["request_id"].encode())
         method = scope["method"]

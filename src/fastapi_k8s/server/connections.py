@@ -16,17 +16,19 @@ logger = logging.getLogger(__name__)
 
 
 class HttpProtocolFactory:
-    """Creates the protocol of each connection of a worker, and holds what they share.
+    """Creates the protocol of each connection of a worker, and holds the state that they share.
 
-    It is the option `http` of Uvicorn. One timer a worker enforces the time limits of all
-    connections, so that a request costs no timer, and no timer outlives its connection.
+    An instance is the value of Uvicorn's option `http`. One timer per worker enforces the time
+    limits of all connections, so that a request costs no timer, and no timer outlives its
+    connection.
     """
 
     def __init__(self, limits: HttpLimits | None = None) -> None:
         self.limits = limits or HttpLimits()
         self.connections: dict[StrictHttpProtocol, None] = {}  # in the order of their creation
         self.held_bytes = 0  # received for requests without a complete response
-        self.seconds = 0  # since the start, without the time in which the event loop was blocked
+        # Counted by the timer, so without the time in which the event loop was blocked.
+        self.elapsed_seconds = 0
         self._is_sweeping = False
         self._logged_at: dict[str, int] = {}
 
@@ -40,7 +42,7 @@ class HttpProtocolFactory:
         return StrictHttpProtocol(self, config, server_state, app_state, _loop)
 
     def add(self, connection: StrictHttpProtocol) -> None:
-        """Supervise a new connection. If there are too many, close the one that matters least.
+        """Supervise a new connection. If there are too many, close an idle one.
 
         A connection with a complete request is never closed. Half of the process's file descriptors
         are left to the connections that the application opens: without a free one, no probe could
@@ -56,11 +58,12 @@ class HttpProtocolFactory:
     def log(self, level: int, message: str, fields: Mapping[str, Any]) -> None:
         """Write a log line, unless one with this message and detail was written in this second."""
         key = f"{message}: {fields.get('detail')}"
-        if self._logged_at.get(key) != self.seconds:
-            self._logged_at[key] = self.seconds
+        if self._logged_at.get(key) != self.elapsed_seconds:
+            self._logged_at[key] = self.elapsed_seconds
             logger.log(level, message, extra=fields)
 
     def max_connections(self) -> int:
+        """The configured limit, or half of the process's file descriptors if that is less."""
         open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if open_files == resource.RLIM_INFINITY:
             return self.limits.connections
@@ -82,6 +85,6 @@ class HttpProtocolFactory:
         self._is_sweeping = bool(self.connections)
         if self._is_sweeping:
             loop.call_later(1, self._sweep, loop)
-        self.seconds += 1
+        self.elapsed_seconds += 1
         for connection in tuple(self.connections):
             connection.check_time()

@@ -32,19 +32,22 @@ if TYPE_CHECKING:
     from .connections import HttpProtocolFactory
 
 LINGER_SECONDS = 10
-"""How long the server reads and discards what a client sends after its response. nginx: 30."""
-
-STALL_SECONDS = 60
-"""How long a client may read nothing of a response. As nginx's send_timeout."""
+"""How long the server discards what a client sends after its response. In nginx it is 30 s."""
 
 LINGER_BYTES = 64 * 1024 * 1024
-"""How much of it the server reads, before it closes the connection."""
+"""How much the server discards after a response, before it closes the connection."""
+
+STALL_SECONDS = 60
+"""How long a client may read nothing of a response, as in nginx (`send_timeout`)."""
 
 UNREAD_BODY_BYTES = 256 * 1024
-"""The largest body that the server reads after its response, to keep the connection. As in Go."""
+"""The largest body that the server reads after its response, to keep the connection, as in Go."""
 
 SMALL_REQUEST_BYTES = 64 * 1024
-"""What a request may always hold, so that large bodies cannot get small requests refused."""
+"""What a request may hold while the limit of all requests is exceeded.
+
+Without it, large bodies would cause the refusal of small requests.
+"""
 
 CHUNK_OVERHEAD_BYTES = 100
 """The size of a chunk object in memory, besides its bytes: a client can send single bytes."""
@@ -56,7 +59,7 @@ HELD_BODIES = 32
 """How many bodies of MAX_BODY_SIZE the requests of a worker may hold together."""
 
 BODY_UNIT_BYTES = 1024 * 1024
-"""For each of these, a body may take another REQUEST_READ_TIMEOUT."""
+"""A body may take another REQUEST_READ_TIMEOUT for each unit that has arrived."""
 
 IPV4_MAPPED_PREFIX = "::ffff:"
 SLASH = ord("/")
@@ -73,7 +76,10 @@ class Phase(Enum):
 
 
 class Parser(httptools.HttpRequestParser):
-    """Formats the version of a request once, not twice. That takes as long as all other checks."""
+    """Caches the formatted version of a request, which Uvicorn and `find_host` read.
+
+    Formatting it takes as long as all other checks of a head together.
+    """
 
     version = ""
 
@@ -84,7 +90,7 @@ class Parser(httptools.HttpRequestParser):
 
 
 class ClosingTransport:
-    """The transport that a request sees. `close` lets the client read the response first."""
+    """The transport of a request. Its `close` lets the client read the response first."""
 
     __slots__ = ("close", "is_closing", "write")
 
@@ -95,7 +101,10 @@ class ClosingTransport:
 
 
 class FailedBody(bytearray):
-    """Raises an error when `receive()`, in which the application waits, turns it into bytes."""
+    """The body of a request that cannot be read completely.
+
+    Uvicorn's `receive()` converts the body to bytes. This raises the error in the application.
+    """
 
     def __init__(self, error: ProblemError) -> None:
         super().__init__()
@@ -106,7 +115,7 @@ class FailedBody(bytearray):
 
 
 class StrictHttpProtocol(HttpToolsProtocol):
-    """A connection.
+    """Uvicorn's protocol of a connection, with checks and limits.
 
     An error in the head of a request is answered here, because there is no request yet. An error in
     the body is raised where the application reads the body, so that the response has a request id,
@@ -129,9 +138,9 @@ class StrictHttpProtocol(HttpToolsProtocol):
         self.read_timeout: float = _setting(settings, "request_read_timeout")
         self.max_body_size: int = _setting(settings, "max_body_size")
         self.max_held_bytes = HELD_BODIES * self.max_body_size
-        self.small_head = min(self.limits.request_line, self.limits.header_size)
+        self.small_head_bytes = min(self.limits.request_line, self.limits.header_size)
         self.phase = Phase.WAITING
-        self.phase_began_at = factory.seconds
+        self.phase_began_at = factory.elapsed_seconds
         self.has_served = False
         self.is_declining = False  # an upgrade that the head offers
         self.is_discarding = False
@@ -146,7 +155,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
 
-    # What the transport calls
+    # Called by the transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -158,7 +167,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._forget()
+        self._unregister()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection of a client that will send no more, until it has its responses."""
@@ -229,14 +238,14 @@ class StrictHttpProtocol(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         """Leave the connection to the protocol for WebSockets, if a fork has installed one."""
-        self._forget()
+        self._unregister()
         super().handle_websocket_upgrade()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self.stalled_seconds = 0
 
-    # What the parser calls
+    # Called by the parser
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Add a header without the whitespace behind its value (RFC 9112, section 5.1).
@@ -253,7 +262,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self.parser.version = ""
         self.phase = Phase.HEAD
-        self.phase_began_at = self.factory.seconds
+        self.phase_began_at = self.factory.elapsed_seconds
 
     def on_headers_complete(self) -> None:
         """Check the head of a request, and start the request."""
@@ -272,10 +281,10 @@ class StrictHttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self.cycle.transport = self.closing_transport  # type: ignore[assignment]
         self.phase = Phase.BODY
-        self.phase_began_at = self.factory.seconds
+        self.phase_began_at = self.factory.elapsed_seconds
         self.pending_bytes = 0
         self.body_bytes = 0
-        self.headers = []  # for the trailers, which the application must not take for headers
+        self.headers = []  # The parser adds trailers to it. They must not become headers.
 
     def on_body(self, body: bytes) -> None:
         super().on_body(body)
@@ -296,7 +305,10 @@ class StrictHttpProtocol(HttpToolsProtocol):
 
     def _check_head(self) -> None:
         """Raise ProblemError if a complete head is too large, or a header is missing or invalid."""
-        if len(self.headers) > self.limits.header_count or self.pending_bytes > self.small_head:
+        if (
+            len(self.headers) > self.limits.header_count
+            or self.pending_bytes > self.small_head_bytes
+        ):
             self._check_head_size()
         host = find_host(self.headers, self.parser.get_http_version())
         if self.url[0] != SLASH and self.url != b"*":
@@ -316,7 +328,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
         self.headers.append((b"host", host))
         return host
 
-    # What the request calls
+    # Called by the request
 
     def on_response_complete(self) -> None:
         """Start the next request of a pipeline, or wait for one. Uvicorn would start a timer."""
@@ -422,8 +434,8 @@ class StrictHttpProtocol(HttpToolsProtocol):
             # The client reads a response, or waits until the server reads more of the request.
             self.phase_began_at += 1
             return
-        seconds = self.factory.seconds - self.phase_began_at
-        if seconds <= self._phase_limit():
+        seconds = self.factory.elapsed_seconds - self.phase_began_at
+        if seconds <= self._max_phase_seconds():
             return
         if self.phase is Phase.WAITING:
             self.transport.close()
@@ -432,8 +444,8 @@ class StrictHttpProtocol(HttpToolsProtocol):
         else:
             self._refuse(ProblemError(408, "The request did not arrive in time."))
 
-    def _phase_limit(self) -> float:
-        """How long the phase may take, in seconds."""
+    def _max_phase_seconds(self) -> float:
+        """How long the current phase may take."""
         if self.phase is Phase.RESPONDING:
             return math.inf
         if self.phase is Phase.LINGERING:
@@ -445,7 +457,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
         return self.read_timeout
 
     def may_be_evicted(self) -> bool:
-        """Whether the client waits for no response."""
+        """Whether the connection can be closed without the loss of a response."""
         return self._has_responded() or (self.phase is Phase.BODY and not self.pipeline)
 
     def eviction_key(self) -> tuple[bool, bool, int]:
@@ -468,7 +480,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
-        self.phase_began_at = self.factory.seconds
+        self.phase_began_at = self.factory.elapsed_seconds
 
     def _hold(self, size: int) -> None:
         """Count bytes until `_release`."""
@@ -486,8 +498,8 @@ class StrictHttpProtocol(HttpToolsProtocol):
             detail = "The server is receiving too many large requests."
             raise ProblemError(503, detail, {"Retry-After": "1"})
 
-    def _forget(self) -> None:
-        """Remove what the other connections know of this one."""
+    def _unregister(self) -> None:
+        """Remove this connection from the state that all connections share."""
         self._release()
         self.factory.connections.pop(self, None)
 

@@ -8,10 +8,11 @@ _preloaded_values: list["PreloadedValue"] = []
 
 
 class PreloadedValue(values.MutexValue):
-    """A value in memory, which each worker replaces by one in its file.
+    """A value in memory, which each worker replaces by a value in its metrics file.
 
-    prometheus_client chooses the class when it creates a value. That of a metric without labels is
-    created at import: in the master, which has no file. /metrics would never have it.
+    prometheus_client creates the value of a metric without labels together with the metric. With
+    `preload_app` that happens in the master, which has no metrics file. Without this class such a
+    metric would be missing in /metrics.
     """
 
     def __init__(self, *parameters: Any, **options: Any) -> None:
@@ -22,15 +23,16 @@ class PreloadedValue(values.MutexValue):
         _preloaded_values.append(self)
 
     def set(self, value: float, timestamp: float | None = None) -> None:
-        """Set the value, and for gauges of the mode `mostrecent` when that was."""
+        """Set the value, and its time, which gauges of the mode `mostrecent` need."""
         super().set(value)  # type: ignore[no-untyped-call]
         self._timestamp = timestamp
 
     def move_to_file(self) -> None:
-        """Let the metric use the file of this process from now on.
+        """Read and write the value in the metrics file of this process from now on.
 
         A gauge that was set at import keeps its value, such as 1 for the version of the release.
-        Counters start with what the file has: each worker would add the same increments again.
+        A counter starts with the value in the file, without the increments at import: each worker
+        would add them again.
         """
         in_file = values.ValueClass(*self._parameters, **self._options)
         metric_type = self._parameters[0]
