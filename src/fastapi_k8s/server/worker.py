@@ -108,9 +108,7 @@ class DrainingServer(uvicorn.Server):
     async def _cancel_requests(self) -> None:
         tasks = list(self.server_state.tasks)
         if tasks:
-            logger.error(
-                "%d requests were cancelled: the shutdown does not wait longer", len(tasks)
-            )
+            logger.error("shutdown: cancelled %d requests that took too long", len(tasks))
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=CANCELLATION_SECONDS)
