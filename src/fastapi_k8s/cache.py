@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from hashlib import blake2b
 from secrets import token_bytes
 from time import monotonic
@@ -202,7 +203,7 @@ class Cache:
         if task is None:
             task = asyncio.create_task(self._load_and_store(client, key, current, prefix, load))
             self._loads[shared_by] = task
-            task.add_done_callback(lambda _: self._loads.pop(shared_by))
+            task.add_done_callback(partial(self._end_load, shared_by))
         # Shielded: a client that disconnects must not cancel the load of the others.
         return await asyncio.shield(task)
 
@@ -237,6 +238,12 @@ class Cache:
             is_refused = isinstance(error.__cause__, ResponseError | AuthenticationError)
             return "misconfigured" if is_refused else "unreachable"
         return "ok"
+
+    def _end_load(self, shared_by: tuple[bytes, bytes], task: asyncio.Task[bytes]) -> None:
+        del self._loads[shared_by]
+        # If all readers were cancelled, asyncio would log the error of the load with a traceback.
+        if not task.cancelled():
+            task.exception()
 
     async def _load_and_store(
         self, client: RedisClient, key: str, lease: bytes, prefix: bytes, load: Load

@@ -3,6 +3,7 @@ never makes a read fail.
 """
 
 import asyncio
+import gc
 import re
 import signal
 import time
@@ -194,6 +195,30 @@ async def test_a_reader_that_is_cancelled_does_not_cancel_the_load_of_the_others
     loader.finish.set()
     assert await second == b"1"
     assert loader.calls == 1
+
+
+@pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError])
+async def test_the_error_of_a_load_whose_reader_was_cancelled_is_not_logged(
+    cache: Cache, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
+    loader = SlowLoader()
+    has_failed = asyncio.Event()
+
+    async def fail() -> bytes:
+        await loader.load()
+        has_failed.set()
+        raise error
+
+    reader = asyncio.create_task(cache.get_or_load("key", REPRESENTATION, fail))
+    await loader.wait_for_calls(1)
+    reader.cancel()
+    with suppress(asyncio.CancelledError):
+        await reader
+    loader.finish.set()
+    await has_failed.wait()
+    await asyncio.sleep(0)  # the callbacks of the task
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 async def test_an_invalidation_continues_after_its_request_was_cancelled(
