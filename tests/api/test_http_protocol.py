@@ -171,6 +171,23 @@ async def test_a_connection_with_an_interrupted_response_is_removed_when_the_cli
     assert factory.held_bytes == 0
 
 
+async def test_a_pipeline_that_is_reset_is_not_logged_as_an_error(
+    client: httpx.AsyncClient, app: FastAPI, factory: HttpProtocolFactory, log_lines: LogLines
+) -> None:
+    """The second request is in progress, and the third one waits."""
+    reader, writer = await connect(client)
+    writer.write(GET + b"GET /released HTTP/1.1\r\nHost: api\r\n\r\n" * 2)
+    await reader.readuntil(b'{"status":"ok"}')
+    connection = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    writer.close()
+    await wait_until(lambda: not factory.connections)
+    app.state.released.set()
+    await wait_until(lambda: any(line.get("path") == "/released" for line in log_lines()))
+    await asyncio.sleep(0)  # the server would log the error of the task
+    assert {line["level"] for line in log_lines()} == {"INFO"}
+
+
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
 async def test_an_endless_response_ends_when_the_client_closes_the_connection(
     client: httpx.AsyncClient, factory: HttpProtocolFactory, method: bytes

@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import httptools
 from uvicorn import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from uvicorn.server import ServerState
 
 from ..errors import ProblemError, problem_response
@@ -149,6 +153,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
         self.pending_bytes = 0  # received since the last complete head or piece of a body
         self.body_bytes = 0
         self.valid_host = b""
+        self.pipeline_cycle: RequestResponseCycle | None = None  # the one that is in progress
         self.has_ended = False  # the client has closed its side
         self.unsent_bytes = 0
         self.stalled_seconds = 0
@@ -166,6 +171,11 @@ class StrictHttpProtocol(HttpToolsProtocol):
         self.factory.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.pipeline_cycle is not None:
+            # Uvicorn does this for the last request only. The application would write to a closed
+            # transport, and the error would be logged with a traceback.
+            self.pipeline_cycle.disconnected = True
+            self.pipeline_cycle.message_event.set()
         super().connection_lost(exc)
         self._unregister()
 
@@ -276,6 +286,8 @@ class StrictHttpProtocol(HttpToolsProtocol):
                 super().on_headers_complete()
             return
         if self.cycle is not None and not self.cycle.response_complete:
+            if not self.pipeline:
+                self.pipeline_cycle = self.cycle
             self._hold(QUEUED_REQUEST_BYTES)
             self._check_held_bytes()
         super().on_headers_complete()
@@ -340,8 +352,8 @@ class StrictHttpProtocol(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         if self.pipeline:
-            cycle, app = self.pipeline.pop()
-            self._start_asgi_task(cycle, app)
+            self.pipeline_cycle, app = self.pipeline.pop()
+            self._start_asgi_task(self.pipeline_cycle, app)
         elif self.phase is Phase.RESPONDING:
             self._enter(Phase.WAITING)
         elif self.phase is Phase.BODY and self.expect_100_continue and not self.body_bytes:
