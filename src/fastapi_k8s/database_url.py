@@ -6,7 +6,7 @@ See https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWOR
 import re
 import ssl
 from dataclasses import dataclass
-from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 URL_HINT = "must be a URL such as postgresql://user:password@host:port/name"
 MAX_PORT = 65535
@@ -147,7 +147,7 @@ def parse_database_url(text: str) -> DatabaseUrl:
         _check_certificate_files(options)
     passed = {name: value for name, value in options.items() if name in PASSED_OPTIONS}
     return DatabaseUrl(
-        dsn=url._replace(query=urlencode(passed)).geturl(),
+        dsn=url._replace(query=urlencode(passed, quote_via=quote)).geturl(),
         password=_find_password(url, options),
         uses_system_certificates=uses_system_certificates,
     )

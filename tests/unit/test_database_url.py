@@ -1,5 +1,7 @@
 """DATABASE_URL accepts what asyncpg can fulfil, and refuses all other options by their names."""
 
+import shutil
+from pathlib import Path
 from urllib.parse import quote
 
 import certifi
@@ -97,8 +99,11 @@ def test_a_malformed_url_is_refused_without_showing_it(url: str) -> None:
     assert "hid" not in str(error_info.value)
 
 
-def test_a_certificate_file_that_can_be_loaded_is_passed() -> None:
-    url = f"postgresql://db/name?sslmode=verify-full&sslrootcert={quote(certifi.where(), safe='')}"
+def test_a_certificate_file_that_can_be_loaded_is_passed(tmp_path: Path) -> None:
+    """A space in its path is encoded as libpq reads it."""
+    file = tmp_path / "root certificate.pem"
+    shutil.copy(certifi.where(), file)
+    url = f"postgresql://db/name?sslmode=verify-full&sslrootcert={quote(str(file), safe='')}"
     assert parse_database_url(url).dsn == url
 
 
