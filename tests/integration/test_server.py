@@ -172,6 +172,7 @@ def running_gunicorn(environment: dict[str, str], *arguments: str) -> Iterator[G
         finally:
             gunicorn.stop()
             gunicorn.client.close()
+            print(gunicorn.stdout.read_text())  # pytest shows it if the test has failed
 
 
 async def test_it_serves_with_one_worker_and_stops_with_code_0_and_without_files(
