@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
+from types import FrameType
 from typing import cast
 
 import uvicorn
@@ -68,10 +69,19 @@ class DrainingServer(uvicorn.Server):
         a terminal sends one of each: SIGINT to the worker, and SIGQUIT from Gunicorn's master.
         """
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._start_drain)
-        loop.add_signal_handler(signal.SIGINT, self._stop, signal.SIGINT)
-        loop.add_signal_handler(signal.SIGQUIT, self._stop, signal.SIGQUIT)
-        yield
+
+        def schedule(signal_number: int, _: FrameType | None) -> None:
+            loop.call_soon_threadsafe(self._handle_signal, signal.Signals(signal_number))
+
+        # Not loop.add_signal_handler(): if two signals arrive at the same time, uvloop can report
+        # one of them twice, which would look like a second SIGQUIT.
+        for stop_signal in STOP_SIGNALS:
+            signal.signal(stop_signal, schedule)
+        try:
+            yield
+        finally:
+            for stop_signal in STOP_SIGNALS:
+                signal.signal(stop_signal, signal.SIG_DFL)
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to stop serving. Uvicorn calls it ten times a second."""
@@ -112,6 +122,12 @@ class DrainingServer(uvicorn.Server):
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=CANCELLATION_SECONDS)
+
+    def _handle_signal(self, stop_signal: signal.Signals) -> None:
+        if stop_signal is signal.SIGTERM:
+            self._start_drain()
+        else:
+            self._stop(stop_signal)
 
     def _start_drain(self) -> None:
         state = self._lifespan_state()
