@@ -112,7 +112,7 @@ async def test_the_service_is_unready_while_the_database_is_down_and_then_recove
     service: httpx.AsyncClient, migrated_postgres: Postgres, stop_signal: signal.Signals
 ) -> None:
     await wait_for_ready_status(service, 200)
-    in_progress = [asyncio.create_task(service.post("/sleep/1.5")) for _ in range(5)]
+    in_progress = [asyncio.create_task(service.post("/sleep/30")) for _ in range(5)]
     await wait_until_sleeping(migrated_postgres, 5)
     migrated_postgres.stop(stop_signal)
     for response in await asyncio.gather(*in_progress):
