@@ -29,6 +29,7 @@ README = Path("README.md")
 TEMPLATE_ONLY: tuple[str, ...] = (
     "docs/comparison.md",  # template
     "tests/*/test_docs.py",  # template
+    "tests/container/test_wheels.py",  # template
     "tests/template",  # template
 )
 """Files and folders that serve only the template. The first rename removes them, and empties this

@@ -13,7 +13,16 @@ import httpx
 from tools.checkout import PROJECT, copy_checkout, get_docker_environment, run_command
 from tools.dev.servers import free_port, wait_until
 
-SHARED_VARIABLES = ("CI", "GOCACHE", "GOPATH", "GOPROXY", "UV_CACHE_DIR", "UV_PYTHON")
+SHARED_VARIABLES = (
+    "CI",
+    "GOCACHE",
+    "GOPATH",
+    "GOPROXY",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "UV_CACHE_DIR",
+    "UV_PYTHON",
+)
 """Variables of the test run that also apply in a repository, caches among them."""
 
 COMMITTER = {
