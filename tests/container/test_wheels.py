@@ -13,14 +13,14 @@ from tools.checkout import PROJECT, copy_checkout, run_command
 
 MODULES = {
     "cryptography": "cryptography.hazmat.bindings._rust",  # Rust
-    "grpcio": "grpc",  # C++, without libraries of its own
+    "grpcio": "grpc",  # C++, without bundled libraries
     "lxml": "lxml.etree",  # C libraries, linked statically
     "matplotlib": "matplotlib.pyplot",  # libraries that crash if they are loaded outside an import
     "numba": "numba",  # optional parts that link libraries that are not in any package
-    "opencv-python-headless": "cv2",  # libraries in a folder of their own
+    "opencv-python-headless": "cv2",  # libraries in a separate folder
     "orjson": "orjson",  # Rust
     "pandas": "pandas",
-    "pillow": "PIL.Image",  # libraries in a folder of their own
+    "pillow": "PIL.Image",  # libraries in a separate folder
     "psycopg[binary]": "psycopg",  # libraries that are known to the package's own folder only
     "pyarrow": "pyarrow.parquet",  # large C++ libraries, and data files with `.so` in their names
     "scikit-learn": "sklearn.linear_model",  # Fortran in scipy; imports doctest and thereby pdb
