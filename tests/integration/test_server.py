@@ -522,27 +522,22 @@ async def test_sigint_and_sigquit_stop_without_a_drain(
         assert gunicorn.process.wait(10) == 0
 
 
-async def test_the_second_sigint_does_not_wait_for_requests_in_flight(
+async def test_the_second_sigint_cancels_the_requests_in_flight(
     environment: dict[str, str],
 ) -> None:
     with (
         running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn,
         ThreadPoolExecutor() as executor,
+        socket.create_connection(("127.0.0.1", int(environment["PORT"])), 20) as idle_connection,
     ):
         [worker] = gunicorn.find_workers()
-        request = executor.submit(gunicorn.get, "/slow/20")
+        request = executor.submit(gunicorn.client.get, "/slow/60")
         wait_until(gunicorn.is_busy, 20, "the request")
-        wait_until(partial(send_sigint_until_exit, worker), 10, "the exit of the worker")
-        assert isinstance(request.exception(), httpx.HTTPError)
-
-
-def send_sigint_until_exit(pid: int) -> bool:
-    """Send SIGINT to a process. Return whether it had already exited."""
-    try:
-        os.kill(pid, signal.SIGINT)
-    except ProcessLookupError:
-        return True
-    return False
+        os.kill(worker, signal.SIGINT)
+        assert idle_connection.recv(1) == b"", "the first signal closes idle connections"
+        os.kill(worker, signal.SIGINT)
+        assert request.result().status_code == 503
+        wait_until(partial(has_exited, worker), 20, "the exit")
 
 
 @pytest.mark.parametrize("drain_seconds", ["0", "2"])
