@@ -49,7 +49,7 @@ openapi: .venv ## Write the OpenAPI document to docs/openapi.json
 
 ##@ Tests and checks
 .PHONY: test
-test: .venv ## Run the unit, integration and container tests, with coverage (FLAGS= for pytest)
+test: .venv ## Run the unit, integration, fault and container tests, with coverage (FLAGS= for pytest)
 	@$(RUN) pytest -n 2 --dist worksteal --cov --cov-report=term $(FLAGS)
 
 .PHONY: test-unit
@@ -59,6 +59,10 @@ test-unit: .venv ## Run the tests that need no server
 .PHONY: test-integration
 test-integration: .venv ## Run the tests that need PostgreSQL and Valkey, which they start
 	@$(RUN) pytest -n 2 --dist worksteal tests/integration
+
+.PHONY: test-faults
+test-faults: .venv ## Run the tests of faults, crashes and load
+	@$(RUN) pytest -n 2 --dist worksteal tests/faults
 
 .PHONY: test-container
 test-container: .venv ## Run the tests of the image and the Compose stack (Docker)

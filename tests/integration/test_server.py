@@ -33,6 +33,9 @@ APP_WITHOUT_SETTINGS = "tests.integration.apps:create_app_without_settings()"
 APP_THAT_FAILS_TO_START = "tests.integration.apps:create_app_that_fails_to_start()"
 METRICS_FOLDER = Path(server.worker_tmp_dir or gettempdir())
 
+PRINTED_CHARACTERS = 500_000
+"""How much of the output of a server is printed. Under load it can be many megabytes."""
+
 REQUESTS_TO_FIND_WORKERS = 40
 """After this number of requests, each of a few workers has probably responded to one."""
 
@@ -172,7 +175,8 @@ def running_gunicorn(environment: dict[str, str], *arguments: str) -> Iterator[G
         finally:
             gunicorn.stop()
             gunicorn.client.close()
-            print(gunicorn.stdout.read_text())  # pytest shows it if the test has failed
+            # pytest shows it if the test has failed.
+            print(gunicorn.stdout.read_text()[-PRINTED_CHARACTERS:])
 
 
 async def test_it_serves_with_one_worker_and_stops_with_code_0_and_without_files(

@@ -216,6 +216,9 @@ class Postgres(Server):
 
     def stop(self, stop_signal: signal.Signals | None = None) -> None:
         if self._process is not None and stop_signal == signal.SIGKILL:
+            # The parent stops first: it would start further child processes, and those that have
+            # exited would no longer be there to be killed.
+            self._process.send_signal(signal.SIGSTOP)
             # The child processes exit soon after their parent, but not immediately.
             for pid in self.pids():
                 os.kill(pid, stop_signal)
