@@ -48,6 +48,11 @@ CONDITIONAL_GET_OPENAPI: dict[str, Any] = {
 A `Header` parameter would cost each read 10 µs (docs/decisions/0014-async-dependencies.md).
 """
 
+CACHE_CONTROL = "private, no-cache"
+"""A client may store a response with an ETag, if it validates it before each use. Proxies may not
+store it: it may be for this client only. By default, responses are not stored at all.
+"""
+
 WEAK_PREFIX = "W/"
 LIST_MEMBER = re.compile(r'(?:^|,)[ \t]*(\*|(?:W/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?=,|$)')
 """A member of a list of entity tags. Between its quotes an entity tag may contain commas."""
@@ -135,7 +140,7 @@ def json_response_with_etag(
     `preconditions` are those of a read. Raises ProblemError (412) if If-Match is not met.
     """
     etag = entity_tag(body)
-    headers = {"ETag": etag}
+    headers = {"ETag": etag, "Cache-Control": CACHE_CONTROL}
     preconditions.check_if_match(etag)
     if preconditions.is_not_modified(etag):
         return Response(status_code=304, headers=headers)

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
 
-from . import NAME, health
+from . import NAME, health, swagger_ui
 from .cache import open_cache
 from .database import open_database
 from .dependencies import LifespanState
@@ -46,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
         responses=DEFAULT_ERROR_RESPONSE,
         generate_unique_id_function=operation_id,
         redirect_slashes=False,
+        docs_url=None,
         redoc_url=None,
     )
     add_routes(app, settings)
@@ -79,6 +80,10 @@ def add_routes(app: FastAPI, settings: Settings) -> None:
     # enforced outside all middleware: a 413 would have no request id, log line or problem details.
     app.router.max_body_size = settings.max_body_size
     app.include_router(items.router)  # example
+    app.add_route(swagger_ui.DOCS_PATH, swagger_ui.get_docs, include_in_schema=False)
+    app.add_route(
+        swagger_ui.OAUTH2_REDIRECT_PATH, swagger_ui.get_oauth2_redirect, include_in_schema=False
+    )
 
 
 def add_middleware(app: FastAPI, settings: Settings) -> None:

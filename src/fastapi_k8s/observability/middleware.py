@@ -1,4 +1,4 @@
-"""The middleware around every request: its id, its access log line and its metrics."""
+"""The middleware around every request: its id, access log line, metrics and default headers."""
 
 import logging
 import re
@@ -8,6 +8,7 @@ from time import perf_counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..routing import PathTemplates, Routes, serve_head_as_get
+from ..security_headers import add_default_headers
 from . import metrics
 from .logs import request_context
 
@@ -59,7 +60,9 @@ class ObservabilityMiddleware:
         async def send_and_record(message: Message) -> None:
             if message["type"] == "http.response.start":
                 scope["response_status"] = message["status"]
-                message["headers"] = [*message.get("headers", ()), id_header]
+                headers = [*message.get("headers", ()), id_header]
+                add_default_headers(headers)
+                message["headers"] = headers
                 await send(message)
                 return
             await send(message)

@@ -23,6 +23,7 @@ from uvicorn.server import ServerState
 
 from ..errors import ProblemError, problem_response
 from ..observability import metrics
+from ..security_headers import add_default_headers
 from ..settings import Settings
 from .request_head import (
     check_head_size,
@@ -406,6 +407,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
         headers = [*self.server_state.default_headers, *response.raw_headers]
         headers = [header for header in headers if header[0] != b"connection"]
         headers += [(b"connection", b"close"), (b"x-request-id", request_id.encode())]
+        add_default_headers(headers)
         lines = [STATUS_LINE[error.status_code]]
         lines += [b"%s: %s\r\n" % header for header in headers]
         self.transport.write(b"".join([*lines, b"\r\n", response.body]))
