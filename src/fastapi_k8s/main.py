@@ -25,6 +25,7 @@ from .settings import Settings, load_settings
 
 def create_app(settings: Settings) -> FastAPI:
     """The application with these settings. It opens no connection before its lifespan begins."""
+    needed_revision = newest_revision()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[LifespanState]:
@@ -34,7 +35,7 @@ def create_app(settings: Settings) -> FastAPI:
             open_database(settings, pool_size=1) as readiness_database,
             open_cache(settings) as cache,
         ):
-            readiness = Readiness(readiness_database, cache, newest_revision())
+            readiness = Readiness(readiness_database, cache, needed_revision)
             yield LifespanState(
                 settings=settings, database=database, cache=cache, readiness=readiness
             )

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response, StreamingResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastapi_k8s import main
 from fastapi_k8s.dependencies import DatabaseDep
@@ -17,10 +18,28 @@ UPLOAD_SIZE = 3_000_000
 """A limit above MAX_BODY_SIZE, in bytes."""
 
 
+class MiddlewareWithProcess:
+    """Adds the id of the process that has built the middleware to the scope of each request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._process = os.getpid()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["process_of_middleware"] = self._process
+        await self._app(scope, receive, send)
+
+
 def create_app_with_test_routes() -> FastAPI:
     """The application with routes that show or disturb the process that serves them."""
     app = main.create_app_from_environment()
     is_busy = False
+
+    app.add_middleware(MiddlewareWithProcess)
+
+    @app.get("/process-of-middleware")
+    async def get_process_of_middleware(request: Request) -> int:
+        return int(request.scope["process_of_middleware"])
 
     @app.get("/process")
     async def get_process() -> int:
@@ -83,6 +102,11 @@ def create_app_without_settings() -> FastAPI:
         return "ok"
 
     return app
+
+
+def create_wrapped_app() -> ASGIApp:
+    """An application that is not an instance of FastAPI or Starlette, because it is wrapped."""
+    return MiddlewareWithProcess(create_app_without_settings())
 
 
 def create_app_that_fails_to_start() -> FastAPI:

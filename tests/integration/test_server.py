@@ -30,6 +30,7 @@ GUNICORN = [sys.executable, "-m", "gunicorn", "-c", f"python:{server.__name__}"]
 APP_WITH_TEST_ROUTES = "tests.integration.apps:create_app_with_test_routes()"
 APP_WITH_METRICS = "tests.integration.metrics_of_a_fork:create_app()"
 APP_WITHOUT_SETTINGS = "tests.integration.apps:create_app_without_settings()"
+WRAPPED_APP = "tests.integration.apps:create_wrapped_app()"
 APP_THAT_FAILS_TO_START = "tests.integration.apps:create_app_that_fails_to_start()"
 METRICS_FOLDER = Path(server.worker_tmp_dir or gettempdir())
 
@@ -191,11 +192,23 @@ async def test_it_serves_with_one_worker_and_stops_with_code_0_and_without_files
         assert not gunicorn.find_metrics_files()
 
 
+@pytest.mark.parametrize("app", [APP_WITHOUT_SETTINGS, WRAPPED_APP])
 async def test_an_application_without_settings_stops_without_a_drain(
+    environment: dict[str, str], app: str
+) -> None:
+    with running_gunicorn(environment, app) as gunicorn:
+        assert gunicorn.stop() == 0
+
+
+async def test_the_middleware_is_built_once_before_the_workers_are_forked(
     environment: dict[str, str],
 ) -> None:
-    with running_gunicorn(environment, APP_WITHOUT_SETTINGS) as gunicorn:
-        assert gunicorn.stop() == 0
+    """What a worker builds itself takes memory in each worker."""
+    environment["WEB_CONCURRENCY"] = "2"
+    with running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn:
+        gunicorn.wait_for_workers(2)
+        processes = {gunicorn.get("/process-of-middleware") for _ in range(20)}
+        assert processes == {gunicorn.process.pid}
 
 
 async def test_every_line_of_output_is_json_on_stdout_without_a_secret(

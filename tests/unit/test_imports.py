@@ -80,4 +80,10 @@ def test_serving_does_not_import_what_only_migrations_need(tmp_path: Path) -> No
     )
     imported_modules = set(run_script(tmp_path, "\n".join(lines)).split())
     assert {"fastapi_k8s.main", "fastapi_k8s.server"} <= imported_modules
-    assert not {"sqlalchemy", "alembic"} & imported_modules
+    assert not {"sqlalchemy", "alembic", "mako"} & imported_modules
+
+
+def test_the_event_loop_is_imported_before_the_workers_are_forked(tmp_path: Path) -> None:
+    """What a worker imports itself takes memory in each worker."""
+    script = "import sys, fastapi_k8s.server; print(*sys.modules)"
+    assert "uvloop" in run_script(tmp_path, script).split()

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 from tempfile import gettempdir, mkdtemp
 
+import uvloop  # noqa: F401 (Uvicorn would import it in each worker, which shares no memory then)
 from gunicorn.arbiter import Arbiter
 from prometheus_client.multiprocess import mark_process_dead
+from starlette.applications import Starlette
 
 from .. import NAME
 from ..observability.logs import logging_config
@@ -73,6 +75,11 @@ def when_ready(arbiter: Arbiter) -> None:
     DrainingWorker.CONFIG_KWARGS["root_path"] = load_settings().root_path
     metrics_dir = mkdtemp(prefix=f"metrics-{arbiter.pid}-", dir=worker_tmp_dir)
     os.environ[MULTIPROC_DIR_VARIABLE] = metrics_dir
+    # Otherwise each worker would build it at its start, and would copy the memory pages of the
+    # routes that FastAPI completes for it.
+    app = arbiter.app.wsgi()
+    if isinstance(app, Starlette):
+        app.middleware_stack = app.build_middleware_stack()
     # Garbage collection in a worker would write to memory pages that it shares with the master,
     # and so copy them.
     gc.freeze()
