@@ -115,6 +115,11 @@ audit: | $(OWN_UV) ## Check the locked packages for known vulnerabilities
 bench: .image .venv ## Measure CPU time, start and memory of the image next to bare FastAPI (IMAGE=)
 	@IMAGE="$(or $(IMAGE),$(IMAGE_NAME):latest)" $(RUN) --group bench python -m tools.benchmarks.service
 
+.PHONY: soak
+soak: .venv ## Measure what grows during ten minutes of load, and latency with 5,000 idle connections (SECONDS=600)
+	@SOAK_SECONDS=$(or $(SECONDS),600) $(RUN) pytest --quiet --timeout 3600 \
+	    tests/faults/test_growth.py tests/faults/test_idle_connections.py
+
 .PHONY: bench-image
 bench-image: .docker .venv ## Measure the size, build time and start time of the image
 	@$(RUN) python -m tools.benchmarks.image
