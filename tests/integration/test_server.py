@@ -232,6 +232,18 @@ async def test_every_line_of_output_is_json_on_stdout_without_a_secret(
         assert password not in output
 
 
+async def test_a_killed_worker_loses_no_access_log_line_but_those_of_its_last_turn(
+    environment: dict[str, str],
+) -> None:
+    """The next request is served in a later turn of the event loop."""
+    with running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn:
+        for _ in range(20):
+            gunicorn.get("/version")
+        os.kill(gunicorn.get_worker(), signal.SIGKILL)
+        lines = [json.loads(line) for line in gunicorn.stdout.read_text().splitlines()]
+        assert [line.get("path") for line in lines].count("/version") == 20
+
+
 async def test_errors_that_uvicorn_logs_are_json_on_stdout_too(
     environment: dict[str, str],
 ) -> None:

@@ -1,13 +1,17 @@
 """Logs on standard output: a JSON object per line, or readable text on a terminal."""
 
+import asyncio
 import json
 import logging
 import os
 import sys
 import traceback
+from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any
+from select import PIPE_BUF
+from time import time
+from typing import Any, TextIO
 
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -55,13 +59,7 @@ class JsonFormatter(FieldsFormatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, with the exception under `exception` if there is one."""
-        line: dict[str, Any] = {
-            # Without timespec a time with 0 microseconds would have another format.
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
+        line = _first_fields(record.created, record.levelname, record.name, record.getMessage())
         self.add_fields(line, record)
         error = _exception(record)
         if error is not None:
@@ -72,6 +70,17 @@ class JsonFormatter(FieldsFormatter):
             }
         if record.stack_info:
             line["stack_info"] = record.stack_info
+        return _encode_json(line)
+
+    def format_info(self, logger_name: str, message: str, fields: Mapping[str, Any]) -> str:
+        """The line of `logger.info(message, extra=fields)`, without a record.
+
+        No field may have a name that is taken.
+        """
+        line = _first_fields(time(), "INFO", logger_name, message)
+        line.update(self._pod_fields)
+        line.update(request_context.get({}))
+        line.update(fields)
         return _encode_json(line)
 
 
@@ -97,6 +106,92 @@ class ConsoleFormatter(FieldsFormatter):
         if record.stack_info:
             text += "\n" + record.stack_info
         return f"\n{INDENTATION}".join(_escape(line) for line in text.split("\n"))
+
+
+class StdoutHandler(logging.StreamHandler[TextIO]):
+    """Writes records at once, and the lines of one turn of the event loop together.
+
+    Each write to a pipe wakes up its reader, which takes longer than to make the line.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__(stream)
+        self._pending = ""
+
+    def write_soon(self, line: str) -> None:
+        """Write a line of ASCII characters in the next turn of the event loop, or earlier."""
+        self.acquire()
+        try:
+            # A larger write is not atomic: lines of several workers could mix.
+            if len(self._pending) + len(line) >= PIPE_BUF:
+                self._write_pending()
+            if not self._pending:
+                asyncio.get_running_loop().call_soon(self._write_pending)
+            self._pending += line + self.terminator
+        finally:
+            self.release()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, behind the lines that came before it."""
+        self._write_pending()
+        super().emit(record)
+
+    def flush(self) -> None:
+        """Write what is pending. `logging` calls this at the exit of the process, too."""
+        self._write_pending()
+        super().flush()
+
+    def _write_pending(self) -> None:
+        self.acquire()
+        try:
+            text, self._pending = self._pending, ""
+            if text:
+                self.stream.write(text)
+                super().flush()
+        except Exception:  # noqa: BLE001 (logging does the same: a request must not fail)
+            self.handleError(logging.makeLogRecord({"msg": text}))
+        finally:
+            self.release()
+
+
+def log_info(logger: logging.Logger, message: str, fields: Mapping[str, Any]) -> None:
+    """Log like `logger.info(message, extra=fields)`, in a fraction of the CPU time.
+
+    If nothing but `StdoutHandler` would get the record, its line is written without a record. A
+    field must not have the name of another one (docs/decisions/0024-cpu-time-per-request.md).
+    """
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    handler = _only_handler(logger)
+    if type(handler) is StdoutHandler and type(handler.formatter) is JsonFormatter:
+        handler.write_soon(handler.formatter.format_info(logger.name, message, fields))
+    else:
+        logger.info(message, extra=fields, stacklevel=2)
+
+
+def _only_handler(logger: logging.Logger) -> logging.Handler | None:
+    """The handler of the records of `logger`, or None if anything else may depend on a record."""
+    handlers: list[logging.Handler] = []
+    ancestor: logging.Logger | None = logger
+    while ancestor is not None:
+        handlers += ancestor.handlers
+        ancestor = ancestor.parent if ancestor.propagate else None
+    if len(handlers) != 1 or handlers[0].filters or handlers[0].level > logging.INFO:
+        return None
+    if logger.filters or logging.getLogRecordFactory() is not logging.LogRecord:
+        return None
+    return handlers[0]
+
+
+def _first_fields(created: float, level: str, logger_name: str, message: str) -> dict[str, Any]:
+    """The fields with which each line begins. `created` is in seconds since the epoch."""
+    return {
+        # Without timespec a time with 0 microseconds would have another format.
+        "time": datetime.fromtimestamp(created, UTC).isoformat(timespec="microseconds"),
+        "level": level,
+        "logger": logger_name,
+        "message": message,
+    }
 
 
 def _encode_json(line: dict[str, Any]) -> str:
@@ -146,7 +241,7 @@ def logging_config() -> dict[str, Any]:
         "formatters": {"default": {"()": formatter}},
         "handlers": {
             "stdout": {
-                "class": "logging.StreamHandler",
+                "()": StdoutHandler,
                 "formatter": "default",
                 "stream": "ext://sys.stdout",
             }

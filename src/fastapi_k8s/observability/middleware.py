@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..routing import PathTemplates, Routes, serve_head_as_get
 from ..security_headers import add_default_headers
 from . import metrics
-from .logs import request_context
+from .logs import log_info, request_context
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class ObservabilityMiddleware:
             "duration_ms": round(seconds * 1000, 2),
             "client": client[0] if client else None,
         }
-        logger.info("request", extra=fields)
+        log_info(logger, "request", fields)
 
 
 def _request_ids(scope: Scope) -> dict[str, str]:
