@@ -37,7 +37,9 @@ async def get_health() -> Health:
 async def get_ready(readiness: ReadinessDep, response: Response) -> ReadinessReport:
     """Readiness: whether this process should receive requests."""
     report = await readiness.report()
-    response.status_code = 200 if report.status == "ready" else 503
+    if report.status != "ready":
+        response.status_code = 503
+        response.headers["Retry-After"] = "1"
     return report
 
 

@@ -18,7 +18,7 @@ from .items import routes as items  # example
 from .migrations import newest_revision
 from .observability import metrics
 from .observability.middleware import ObservabilityMiddleware
-from .openapi import DEFAULT_ERROR_RESPONSE, complete_openapi
+from .openapi import DEFAULT_ERROR_RESPONSE, RETRY_AFTER_HEADER, complete_openapi
 from .readiness import Readiness, ReadinessReport
 from .settings import Settings, load_settings
 
@@ -67,7 +67,7 @@ def add_routes(app: FastAPI, settings: Settings) -> None:
     app.add_api_route(
         "/ready",
         health.get_ready,
-        responses={503: {"model": ReadinessReport}},
+        responses={503: {"model": ReadinessReport, "headers": {"Retry-After": RETRY_AFTER_HEADER}}},
         tags=["health"],
     )
     app.add_api_route("/version", health.get_version, tags=["health"])

@@ -20,6 +20,7 @@ async def test_ready_is_503_without_a_database_and_does_not_leak_the_url(
 ) -> None:
     response = await client.get("/ready")
     assert response.status_code == 503
+    assert response.headers["retry-after"] == "1"
     assert response.json() == {
         "status": "unready",
         "checks": {"database": "unreachable", "cache": "disabled"},
