@@ -30,6 +30,9 @@ CIRCUIT_OPEN_SECONDS = 1.0
 TIMEOUT_TICKS = 20
 """The number of ticks into which the timeout of a command is divided."""
 
+INVALIDATION_TICKS = TIMEOUT_TICKS // 2
+"""The timeout of each of the two attempts to invalidate a key. Both together take one timeout."""
+
 LOG_INTERVAL_SECONDS = 1.0
 """How often each type of error is logged. During an outage, every request has one."""
 
@@ -90,7 +93,7 @@ class RedisClient:
         self._tick_seconds = timeout_seconds / TIMEOUT_TICKS
         self._ticks = 0
         self._is_ticking = False
-        self._started_at_tick: dict[asyncio.Timeout, int] = {}
+        self._last_ticks: dict[asyncio.Timeout, int] = {}
         self._circuit_open_until = 0.0
         self._server_error: Exception | None = None
         self._next_log_at: dict[type[Exception], float] = {}
@@ -99,16 +102,20 @@ class RedisClient:
         """Whether the server failed within the last CIRCUIT_OPEN_SECONDS."""
         return monotonic() < self._circuit_open_until
 
-    async def execute(self, *command: str | bytes | int, **options: Any) -> Any:
+    async def execute(
+        self, *command: str | bytes | int, timeout_ticks: int = TIMEOUT_TICKS, **options: Any
+    ) -> Any:
         """The reply to a command. Raises RedisFailedError."""
         async with self._free_connections:
             if self.circuit_is_open():
                 raise RedisFailedError from self._server_error
-            return await self._wait_for(self._execute_command(*command, **options))
+            return await self._wait_for(self._execute_command(*command, **options), timeout_ticks)
 
-    async def execute_on_new_connection(self, *command: str | bytes | int) -> Any:
+    async def execute_on_new_connection(
+        self, *command: str | bytes | int, timeout_ticks: int
+    ) -> Any:
         """Like `execute`, without the pool, and even while the circuit is open."""
-        return await self._wait_for(self._execute_on_new_connection(*command))
+        return await self._wait_for(self._execute_on_new_connection(*command), timeout_ticks)
 
     async def _execute_on_new_connection(self, *command: str | bytes | int) -> Any:
         connection = self._redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]
@@ -118,17 +125,17 @@ class RedisClient:
         finally:
             await connection.disconnect(nowait=True)
 
-    async def _wait_for(self, reply: Awaitable[Any]) -> Any:
+    async def _wait_for(self, reply: Awaitable[Any], timeout_ticks: int) -> Any:
         """The reply. Raises RedisFailedError after an error or a timeout."""
         try:
             async with asyncio.timeout(None) as timeout:
-                self._started_at_tick[timeout] = self._ticks
+                self._last_ticks[timeout] = self._ticks + timeout_ticks
                 if not self._is_ticking:
                     self._start_tick()
                 try:
                     return await reply
                 finally:
-                    self._started_at_tick.pop(timeout, None)
+                    self._last_ticks.pop(timeout, None)
         except Exception as error:  # whatever the client library raises
             self._log(error)
             if isinstance(error, SERVER_ERRORS):
@@ -148,11 +155,11 @@ class RedisClient:
         commands whose replies have arrived.
         """
         self._ticks += 1
-        for timeout, started_at in list(self._started_at_tick.items()):
-            if self._ticks - started_at > TIMEOUT_TICKS:
-                del self._started_at_tick[timeout]
+        for timeout, last_tick in list(self._last_ticks.items()):
+            if self._ticks > last_tick:
+                del self._last_ticks[timeout]
                 timeout.reschedule(0)  # a time in the past: now
-        if self._started_at_tick:
+        if self._last_ticks:
             self._start_tick()
         else:
             self._is_ticking = False
@@ -286,12 +293,12 @@ def _compare_and_set(
 
 async def _delete(client: RedisClient, key: str) -> None:
     try:
-        await client.execute("DEL", key)
+        await client.execute("DEL", key, timeout_ticks=INVALIDATION_TICKS)
     except RedisFailedError:
         # The idle connections may all be dead. The circuit may also be open for a reason that
         # does not concern other processes, which read the old value.
         with suppress(RedisFailedError):
-            await client.execute_on_new_connection("DEL", key)
+            await client.execute_on_new_connection("DEL", key, timeout_ticks=INVALIDATION_TICKS)
 
 
 @asynccontextmanager

@@ -518,6 +518,22 @@ async def test_a_server_that_hangs_delays_only_the_read_that_opens_the_circuit(
             own_valkey.thaw()
 
 
+async def test_a_server_that_hangs_delays_an_invalidation_by_one_timeout(
+    own_valkey: Valkey, make_settings: MakeSettings
+) -> None:
+    """It is repeated on a new connection, and both attempts together have one timeout."""
+    timeout_seconds = 4
+    settings = make_settings(redis_url=own_valkey.url, redis_timeout=timeout_seconds)
+    async with open_cache(settings) as cache:
+        await cache.get_or_load("key", REPRESENTATION, make_loader(b"value"))
+        own_valkey.freeze()
+        try:
+            async with asyncio.timeout(timeout_seconds + 2):
+                await cache.invalidate("key")
+        finally:
+            own_valkey.thaw()
+
+
 async def test_a_value_that_another_program_stored_under_the_key_is_not_returned(
     cache: Cache, own_valkey: Valkey
 ) -> None:
