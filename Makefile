@@ -78,6 +78,10 @@ test-template: .docker .venv ## Run the tests of renamed copies of the project (
 test-cluster: .context .docker .venv ## Run the tests on a cluster, in their own namespaces (CONTEXT=kind-kind IMAGE_LOADER=)
 	@$(RUN) pytest --timeout 900 tests/cluster
 
+.PHONY: fuzz
+fuzz: .venv ## Send generated requests to the API, and compare the responses with its OpenAPI document (FLAGS= for schemathesis)
+	@$(RUN) python -m tools.fuzz.run $(FLAGS)
+
 .PHONY: lint
 lint: lint-python lint-files ## Run lint-python and lint-files
 

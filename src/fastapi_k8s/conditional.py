@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Request, Response
 
 from .errors import ProblemError
+from .openapi import problem_responses
 
 IfMatch = Annotated[
     list[str],
@@ -29,7 +30,11 @@ IfNoneMatch = Annotated[
 ]
 
 ETAG_HEADER = {
-    "ETag": {"description": "The entity tag of this version.", "schema": {"type": "string"}}
+    "ETag": {
+        "description": "The entity tag of this version.",
+        "required": True,
+        "schema": {"type": "string"},
+    }
 }
 CONDITIONAL_GET_OPENAPI: dict[str, Any] = {
     "parameters": [
@@ -39,9 +44,19 @@ CONDITIONAL_GET_OPENAPI: dict[str, Any] = {
             "required": False,
             "schema": {"type": "array", "items": {"type": "string"}},
             "description": "The ETags of the versions that you have, or `*`.",
-        }
+        },
+        {
+            "name": "If-Match",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "array", "items": {"type": "string"}},
+            "description": "The ETags of the versions that you want, or `*`.",
+        },
     ],
-    "responses": {"304": {"description": "Not Modified", "headers": ETAG_HEADER}},
+    "responses": {
+        "304": {"description": "Not Modified", "headers": ETAG_HEADER},
+        "412": problem_responses(412)[412],
+    },
 }
 """`openapi_extra` of an operation that reads its preconditions with `read_preconditions`.
 

@@ -21,10 +21,12 @@ RETRYABLE_STATUSES = {409, 503}
 
 RETRY_AFTER_HEADER = {
     "description": "Seconds to wait before a retry.",
+    "required": True,
     "schema": {"type": "integer"},
 }
 REQUEST_ID_HEADER = {
     "description": "The id of the request, as in its log lines.",
+    "required": True,
     "schema": {"type": "string"},
 }
 
@@ -40,7 +42,9 @@ def problem_responses(*statuses: int) -> Responses:
 
 
 def complete_openapi(app: FastAPI) -> None:
-    """Add the component `Problem` and the header X-Request-ID to the document of `app`.
+    """Complete the document of `app`.
+
+    Add the component `Problem` and the header X-Request-ID, and correct optional parameters.
 
     See https://fastapi.tiangolo.com/how-to/extending-openapi/.
     """
@@ -51,6 +55,7 @@ def complete_openapi(app: FastAPI) -> None:
         document = generate()
         _add_problem_schema(document)
         _add_request_id_header(document)
+        _remove_null_from_parameters(document)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -70,3 +75,20 @@ def _add_request_id_header(document: dict[str, Any]) -> None:
             for response in operation["responses"].values():
                 headers = response.setdefault("headers", {})
                 headers["X-Request-ID"] = {"$ref": "#/components/headers/X-Request-ID"}
+
+
+def _remove_null_from_parameters(document: dict[str, Any]) -> None:
+    """Let the schema of an optional parameter be that of its value.
+
+    FastAPI describes a parameter that may be absent as one that may be null. A client would send
+    the text `null`.
+    """
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", []):
+                schema = parameter["schema"]
+                types = [each for each in schema.pop("anyOf", []) if each != {"type": "null"}]
+                if len(types) > 1:
+                    schema["anyOf"] = types
+                elif types:
+                    schema.update(types[0])

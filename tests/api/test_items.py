@@ -116,6 +116,8 @@ async def test_valid_parameters_of_a_page_are_accepted(
         ("cursor=abc", "cursor"),
         ("cursor=YWJj", "cursor"),
         (f"cursor={CURSOR[:-4]}AAAAAAAA", "cursor"),
+        (f"cursor={CURSOR[:-3]}B==", "cursor"),
+        (f"cursor={CURSOR[:-3]}!A==", "cursor"),
         ("cursor=%ff%00", "cursor"),
         ("page=2", "page"),
     ],
@@ -153,7 +155,7 @@ async def test_a_replacement_without_if_match_is_428(
     [
         ("get", "/items", {"200", "422", "503"}),
         ("post", "/items", {"201", "400", "409", "413", "415", "422", "503"}),
-        ("get", "/items/{item_id}", {"200", "304", "404", "422", "503"}),
+        ("get", "/items/{item_id}", {"200", "304", "404", "412", "422", "503"}),
         (
             "put",
             "/items/{item_id}",

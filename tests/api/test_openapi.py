@@ -1,10 +1,11 @@
 """The OpenAPI document is valid and complete."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import pytest
+from fastapi import Header
 from fastapi.openapi.models import OpenAPI
 
 from fastapi_k8s import NAME
@@ -116,6 +117,37 @@ def test_every_response_documents_the_request_id(spec: Spec) -> None:
     for operation in get_operations(spec).values():
         for response in operation["responses"].values():
             assert "X-Request-ID" in response["headers"]
+
+
+def test_every_documented_response_header_is_required(spec: Spec) -> None:
+    """Otherwise `make fuzz` would not notice that a response does not have it."""
+    assert spec["components"]["headers"]["X-Request-ID"]["required"] is True
+    for operation in get_operations(spec).values():
+        for response in operation["responses"].values():
+            for header in response["headers"].values():
+                assert "$ref" in header or header["required"] is True
+
+
+def test_an_optional_parameter_has_the_schema_of_its_value(make_settings: MakeSettings) -> None:
+    """FastAPI adds `null`, which no client can send in a header or a query."""
+    app = create_app(make_settings())
+
+    @app.get("/things")
+    async def list_things(
+        limit: int | None = None,
+        size: int | str | None = None,
+        x_tag: Annotated[list[str] | None, Header()] = None,
+    ) -> int:
+        raise NotImplementedError
+
+    parameters = app.openapi()["paths"]["/things"]["get"]["parameters"]
+    schemas = {parameter["name"]: parameter["schema"] for parameter in parameters}
+    assert schemas == {
+        "limit": {"type": "integer", "title": "Limit"},
+        "size": {"anyOf": [{"type": "integer"}, {"type": "string"}], "title": "Size"},
+        "x-tag": {"type": "array", "items": {"type": "string"}, "title": "X-Tag"},
+    }
+    assert not any(parameter["required"] for parameter in parameters)
 
 
 def test_a_route_that_is_added_later_is_documented_in_the_same_way(

@@ -17,12 +17,26 @@ from ..database import Connection
 from ..dependencies import get_cache, get_database
 from ..idempotency import IdempotentRequestDep, run_idempotently
 from ..openapi import problem_responses
-from .schemas import Item, ItemContent, ItemPage, ItemPageQuery
+from .schemas import Item, ItemContent, ItemPage, ItemPageQuery, decode_cursor, encode_cursor
 from .store import ItemStore, insert_item
 
 LOCATION_HEADER = {
-    "Location": {"description": "The path of the new item.", "schema": {"type": "string"}}
+    "Location": {
+        "description": "The path of the new item.",
+        "required": True,
+        "schema": {"type": "string"},
+    }
 }
+ID = {"item_id": "$response.body#/id"}
+IF_MATCH = {"header.If-Match": "$response.header.ETag"}
+IF_NONE_MATCH = {"header.If-None-Match": "$response.header.ETag"}
+LINKS = {
+    "read": {"operationId": "read_item", "parameters": ID},
+    "read_if_changed": {"operationId": "read_item", "parameters": ID | IF_NONE_MATCH},
+    "replace": {"operationId": "replace_item", "parameters": ID | IF_MATCH},
+    "delete": {"operationId": "delete_item", "parameters": ID | IF_MATCH},
+}
+"""What a client can do next with the item of a response."""
 
 router = APIRouter(prefix="/items", tags=["items"], responses=problem_responses(422, 503))
 
@@ -45,7 +59,7 @@ ItemStoreDep = Annotated[ItemStore, Depends(get_item_store)]
 @router.get(
     "/{item_id}",
     response_model=Item,
-    responses={200: {"headers": ETAG_HEADER}, **problem_responses(404)},
+    responses={200: {"headers": ETAG_HEADER, "links": LINKS}, **problem_responses(404)},
     openapi_extra=CONDITIONAL_GET_OPENAPI,
 )
 async def read_item(item_id: UUID, items: ItemStoreDep, request: Request) -> Response:
@@ -57,14 +71,13 @@ async def read_item(item_id: UUID, items: ItemStoreDep, request: Request) -> Res
 @router.get("")
 async def list_items(query: Annotated[ItemPageQuery, Query()], items: ItemStoreDep) -> ItemPage:
     """List items, newest first. Items created between two requests do not shift later pages."""
-    after = UUID(bytes=query.cursor) if query.cursor else None
+    after = decode_cursor(query.cursor) if query.cursor else None
     # One more than the page has, to see whether another page follows.
     rows = await items.list(after, query.limit + 1)
     page = rows[: query.limit]
     has_next = len(rows) > query.limit
-    next_cursor = page[-1].id.bytes if has_next else None
-    # Not validated: Base64UrlBytes would decode next_cursor, which is not encoded yet.
-    return ItemPage.model_construct(items=page, next_cursor=next_cursor)
+    next_cursor = encode_cursor(page[-1].id) if has_next else None
+    return ItemPage(items=page, next_cursor=next_cursor)
 
 
 @router.post(
@@ -72,7 +85,7 @@ async def list_items(query: Annotated[ItemPageQuery, Query()], items: ItemStoreD
     status_code=201,
     response_model=Item,
     responses={
-        201: {"headers": ETAG_HEADER | LOCATION_HEADER},
+        201: {"headers": ETAG_HEADER | LOCATION_HEADER, "links": LINKS},
         **problem_responses(400, 409, 413, 415),
     },
 )
@@ -94,7 +107,7 @@ async def create_item(
     "/{item_id}",
     response_model=Item,
     responses={
-        200: {"headers": ETAG_HEADER},
+        200: {"headers": ETAG_HEADER, "links": LINKS},
         **problem_responses(400, 404, 412, 413, 415, 428),
     },
 )

@@ -1,10 +1,11 @@
 """What the API accepts and returns."""
 
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import Base64UrlBytes, BaseModel, Field
+from pydantic import BaseModel, Field
 
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 """Text without NUL, which PostgreSQL cannot store."""
@@ -31,15 +32,29 @@ class Item(BaseModel):
         return self.model_dump_json().encode()
 
 
+Cursor = Annotated[str, Field(pattern="^[A-Za-z0-9_-]{21}[AQgw]==$")]
+"""The id of an item in Base64, as opaque text. The pattern is that of 16 bytes."""
+
+
 class ItemPage(BaseModel):
     """A page of items, newest first. `next_cursor` is null on the last page."""
 
     items: list[Item]
-    next_cursor: Base64UrlBytes | None
+    next_cursor: Cursor | None
 
 
 class ItemPageQuery(BaseModel, extra="forbid"):
-    """Which page to list. A cursor is the id of the last item seen, as opaque text."""
+    """Which page to list: the one that follows the item with the id in `cursor`."""
 
     limit: int = Field(20, ge=1, le=100)
-    cursor: Base64UrlBytes | None = Field(None, min_length=16, max_length=16)
+    cursor: Cursor | None = None
+
+
+def encode_cursor(item_id: UUID) -> str:
+    """The cursor of the page that follows an item."""
+    return urlsafe_b64encode(item_id.bytes).decode()
+
+
+def decode_cursor(cursor: str) -> UUID:
+    """The id that `encode_cursor` has encoded."""
+    return UUID(bytes=urlsafe_b64decode(cursor))

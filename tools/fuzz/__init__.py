@@ -1,0 +1,1 @@
+"""`make fuzz`: generated requests to the service, and checks of its responses."""
