@@ -121,16 +121,20 @@ async def _fingerprint(request: Request) -> bytes:
 async def run_idempotently(
     idempotent_request: IdempotentRequest, create: Callable[[Connection], Awaitable[Response]]
 ) -> Response:
-    """Run `create` in a transaction, or return the response that it gave to the same key before.
+    """Run `create`, or return the response that it gave to the same key before.
 
-    `create` must have no effect outside of the transaction, because it may run twice.
+    With a key, `create` runs in the transaction that stores its response. Without a key, each of
+    its statements is its own transaction, because BEGIN and COMMIT would take longer than a single
+    statement. So a `create` of several statements opens `connection.transaction()`, which is a
+    savepoint if there is a key. It must have no other effect, because it may run twice.
 
     Raises ProblemError: 409 if a request with the key is in progress, 422 if the key was used for
     another request.
     """
-    async with idempotent_request.database.transaction() as connection:
-        if idempotent_request.key is None:
+    if idempotent_request.key is None:
+        async with idempotent_request.database.connection() as connection:
             return await create(connection)
+    async with idempotent_request.database.transaction() as connection:
         caller_and_key = (idempotent_request.caller, idempotent_request.key)
         if not await connection.fetchval(TRY_LOCK, *caller_and_key):
             raise _in_progress()

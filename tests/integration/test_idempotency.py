@@ -5,6 +5,7 @@ The tests have their own table, so that they do not depend on the example.
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Annotated
 
 import asyncpg
@@ -13,8 +14,8 @@ import pytest
 from fastapi import Body, FastAPI, Response
 
 from fastapi_k8s.conditional import json_response_with_etag
-from fastapi_k8s.database import Connection
-from fastapi_k8s.idempotency import IdempotentRequestDep, run_idempotently
+from fastapi_k8s.database import Connection, open_database
+from fastapi_k8s.idempotency import IdempotentRequest, IdempotentRequestDep, run_idempotently
 from fastapi_k8s.main import create_app
 from fastapi_k8s.settings import Settings
 from tests.conftest import MakeSettings, Serve
@@ -41,6 +42,21 @@ def create_app_with_notes(settings: Settings) -> FastAPI:
             response.headers.append("Link", "<first>")
             response.headers.append("Link", "<second>")
             return response
+
+        return await run_idempotently(idempotent_request, insert)
+
+    @app.post("/pairs")
+    async def create_two_notes(
+        text: Annotated[str, Body(embed=True)], idempotent_request: IdempotentRequestDep
+    ) -> Response:
+        """Create a note in each of two statements. With the text "failing" the second one fails."""
+
+        async def insert(connection: Connection) -> Response:
+            async with connection.transaction():
+                await connection.execute(INSERT_NOTE, text)
+                other_text = None if text == "failing" else text
+                rows = await connection.fetch(f"{INSERT_NOTE}, text", other_text)
+            return json_response_with_etag(f"{rows[0]['number']}".encode(), status=201)
 
         return await run_idempotently(idempotent_request, insert)
 
@@ -234,6 +250,57 @@ async def test_a_request_that_fails_stores_nothing_and_does_not_use_up_its_key(
         assert (await post_note(notes, "key", text="failing")).status_code == 500
     assert await count_rows(database_url) == 0
     assert (await post_note(notes, "key")).status_code == 201
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "key"}], ids=["no-key", "key"])
+async def test_a_creation_of_several_statements_that_fails_halfway_leaves_nothing(
+    notes: httpx.AsyncClient, database_url: str, headers: dict[str, str]
+) -> None:
+    for _ in range(2):
+        failed = await notes.post("/pairs", json={"text": "failing"}, headers=headers)
+        assert failed.status_code == 500
+        assert await count_rows(database_url) == 0
+        assert await count_rows(database_url, "idempotency_keys") == 0
+    created = await notes.post("/pairs", json={"text": "a"}, headers=headers)
+    assert created.status_code == 201
+    assert await count_rows(database_url) == 2
+
+
+@pytest.mark.parametrize("path", ["/notes", "/pairs"])
+@pytest.mark.parametrize("has_key", [False, True], ids=["no-key", "key"])
+async def test_a_creation_succeeds_once_after_a_migration_has_changed_a_type(
+    make_settings: MakeSettings, serve: Serve, database_url: str, path: str, has_key: bool
+) -> None:
+    await execute_sql(
+        database_url, "CREATE TABLE notes (number serial PRIMARY KEY, text text NOT NULL)"
+    )
+    changes = [
+        "ALTER TABLE notes ALTER COLUMN text TYPE varchar(200)",
+        "ALTER TABLE notes ALTER COLUMN number TYPE bigint",
+    ]
+    async with serve(create_app_with_notes(make_settings(database_pool_size=1))) as client:
+        for number, change in enumerate([*changes, "SELECT 1"]):
+            headers = {"Idempotency-Key": str(number)} if has_key else {}
+            created = await client.post(path, json={"text": "a"}, headers=headers)
+            assert created.status_code == 201
+            await execute_sql(database_url, change)
+    rows = 3 if path == "/notes" else 6
+    assert await count_rows(database_url) == rows
+
+
+@pytest.mark.parametrize("key", [None, "key"], ids=["no-key", "key"])
+async def test_only_a_creation_with_a_key_begins_in_a_transaction(
+    make_settings: MakeSettings, database_url: str, key: str | None
+) -> None:
+    """BEGIN and COMMIT would take longer than a single statement, which is atomic anyway."""
+
+    async def create(connection: Connection) -> Response:
+        return Response(str(connection.is_in_transaction()))
+
+    async with open_database(make_settings(), pool_size=1) as database:
+        request = IdempotentRequest(database, timedelta(minutes=1), key)
+        response = await run_idempotently(request, create)
+    assert response.body == str(key is not None).encode()
 
 
 async def test_requests_with_different_keys_are_independent(

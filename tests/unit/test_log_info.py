@@ -92,10 +92,13 @@ async def test_a_line_is_the_same_with_and_without_a_record(
 ) -> None:
     monkeypatch.setenv("POD_NAME", "api-1")
     handler.setFormatter(JsonFormatter())
-    request_context.set({"request_id": "abc", "traceparent": "00-1-2-01"})
     fields = {**FIELDS, "path": path}
-    log_info(logger, "request", fields)
-    logger.info("request", extra=fields)
+    token = request_context.set({"request_id": "abc", "traceparent": "00-1-2-01"})
+    try:
+        log_info(logger, "request", fields)
+        logger.info("request", extra=fields)
+    finally:
+        request_context.reset(token)
     without_record, with_record = output.getvalue().splitlines()
     assert without_record.isascii()
     # Only the time differs.

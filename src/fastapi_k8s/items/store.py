@@ -32,7 +32,7 @@ DELETE = "DELETE FROM items WHERE id = $1"
 
 
 async def insert_item(connection: Connection, content: ItemContent) -> Item:
-    """Insert an item in the transaction of the caller."""
+    """Insert an item on the connection of the caller."""
     row = await connection.fetchrow(INSERT, content.name, content.description)
     return _to_item(row)
 
@@ -42,7 +42,7 @@ class ItemStore:
     """Reads, replaces and deletes items.
 
     All methods but `list` raise ProblemError (404) if the item does not exist. `insert_item` is a
-    function, because it runs in the transaction of `run_idempotently` and needs no cache.
+    function, because it runs on the connection of `run_idempotently` and needs no cache.
     """
 
     database: Database
