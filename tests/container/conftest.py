@@ -249,7 +249,7 @@ def migrate(docker: DockerClient, image: str, network: str, postgres: str = "pos
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_application(docker: DockerClient, image: str, network: str) -> RunApplication:
     """A context manager that runs the image, with the hardening options, once it is healthy."""
 

@@ -7,29 +7,36 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from time import sleep
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from tools.dev.servers import free_port
+from tests import raw_requests
+from tests.raw_requests import (
+    CHUNKED,
+    GET,
+    GET_LAST,
+    HOST,
+    INVALID_BODIES,
+    INVALID_HEADS,
+    LAST,
+    POST,
+    SMUGGLED,
+    SMUGGLED_PATH,
+    VALID_BODIES,
+    VALID_HEADS,
+    connect,
+    content,
+    read_all,
+    statuses,
+    with_length,
+)
+from tools.dev.servers import free_port, wait_until
 
 from .apps import UPLOAD_SIZE
 from .test_server import APP_WITH_TEST_ROUTES, Gunicorn, process_environment, running_gunicorn
 
-SEGMENT_PAUSE_SECONDS = 0.05
-"""Usually long enough for the server to read one segment before the next one arrives. No test fails
-if the server reads both at once.
-"""
-
-HOST = b"Host: api\r\n"
-LAST = b"Host: api\r\nConnection: close\r\n"
-GET = b"GET /version HTTP/1.1\r\n"
-GET_LAST = GET + LAST + b"\r\n"
-POST = b"POST /echo HTTP/1.1\r\n"
-CHUNKED = b"Transfer-Encoding: chunked\r\n"
 HTTP_2_UPGRADE = b"Host: api\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
 HTTP_2_HEAD_WITHOUT_BODY = GET + HTTP_2_UPGRADE + b"\r\n"
 ONE_MB = bytes(1_000_000)
@@ -58,51 +65,18 @@ def server_environment(**variables: str) -> dict[str, str]:
     return process_environment(DATABASE_URL=unreachable, **variables)
 
 
-def connect(server: Gunicorn) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", urlsplit(server.url).port), timeout=20)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connection
-
-
 def exchange(server: Gunicorn, *segments: bytes, half_close: bool = False) -> bytes:
     """Send the segments, and return all that the server sends until it closes the connection."""
-    with connect(server) as connection:
-        for number, segment in enumerate(segments):
-            if number > 0:
-                sleep(SEGMENT_PAUSE_SECONDS)
-            connection.sendall(segment)
-        if half_close:
-            connection.shutdown(socket.SHUT_WR)
-        return read_all(connection)
+    return raw_requests.exchange(server.url, *segments, half_close=half_close)
 
 
 def exchange_after_response(server: Gunicorn, request: bytes, rest: bytes) -> bytes:
     """Send `rest` when the response to `request` has begun. Return all that the server sends."""
-    with connect(server) as connection:
+    with connect(server.url) as connection:
         connection.sendall(request)
         received = connection.recv(65536)
         connection.sendall(rest)
         return received + read_all(connection)
-
-
-def read_all(connection: socket.socket) -> bytes:
-    received = b""
-    while data := connection.recv(65536):
-        received += data
-    return received
-
-
-def statuses(received: bytes) -> list[int]:
-    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3})", received)]
-
-
-def content(received: bytes) -> Any:
-    """The JSON content of the last response."""
-    return json.loads(received.rpartition(b"\r\n\r\n")[2])
-
-
-def with_length(body: bytes) -> bytes:
-    return b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
 def peak_memory(pid: int) -> int:
@@ -111,87 +85,7 @@ def peak_memory(pid: int) -> int:
     return int(kilobytes) * 1024
 
 
-VALID_REQUESTS = {
-    "HTTP/1.0 without Host": [b"GET /health HTTP/1.0\r\n\r\n"],
-    "empty Host": [GET, b"Host:\r\nConnection: close\r\n\r\n"],
-    "IPv6 Host": [GET, b"Host: [::1]:8000\r\nConnection: close\r\n\r\n"],
-    "HEAD of 8000 bytes": [GET, LAST, b"X-Long: " + b"x" * 8000 + b"\r\n\r\n"],
-    "100 headers": [GET, LAST, b"X-Many: x\r\n" * 98, b"\r\n"],
-    "WebSocket, which no route serves": [
-        GET,
-        b"Host: api\r\nConnection: close, Upgrade\r\nUpgrade: websocket\r\n",
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-    ],
-    "extension of a chunk": [POST, LAST, CHUNKED, b"\r\n5;a=b\r\nhello\r\n0\r\n\r\n"],
-    "empty lines before": [b"\r\n\r\n", GET_LAST],
-    "whitespace behind values": [
-        POST,
-        b"Host: api \t\r\nConnection: close \r\nTransfer-Encoding: chunked \r\n",
-        b"\r\n5\r\nhello\r\n0\r\n\r\n",
-    ],
-}
-
-INVALID_REQUESTS = {
-    "no Host": (400, [GET, b"Connection: close\r\n\r\n"]),
-    "two Hosts": (400, [GET, HOST, HOST, b"\r\n"]),
-    "two Hosts in HTTP/1.0": (400, [b"GET /health HTTP/1.0\r\n", HOST, HOST, b"\r\n"]),
-    "Host with a space": (400, [GET, b"Host: a b\r\n\r\n"]),
-    "Host with a path": (400, [GET, b"Host: a/b\r\n\r\n"]),
-    "Host with a user": (400, [GET, b"Host: user@a\r\n\r\n"]),
-    "absolute form with a user": (400, [b"GET http://user@a/ HTTP/1.1\r\n", HOST, b"\r\n"]),
-    "absolute form of another scheme": (400, [b"GET ftp://a/ HTTP/1.1\r\n", HOST, b"\r\n"]),
-    "CONNECT": (501, [b"CONNECT api:443 HTTP/1.1\r\nHost: api:443\r\n\r\n"]),
-    "HTTP/2.0": (505, [b"GET / HTTP/2.0\r\n", HOST, b"\r\n"]),
-    "HTTP/0.9": (505, [b"GET / HTTP/0.9\r\n", HOST, b"\r\n"]),
-    "HTTP/2 with prior knowledge": (400, [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]),
-    "TLS": (400, [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"]),
-    "long request line": (414, [b"GET /", b"x" * 4090, b" HTTP/1.1\r\n", HOST, b"\r\n"]),
-    "long header": (431, [GET, HOST, b"X-Long: " + b"x" * 8190 + b"\r\n\r\n"]),
-    "101 headers": (431, [GET, HOST, b"X-Many: x\r\n" * 100, b"\r\n"]),
-    "Content-Length, then chunked": (
-        400,
-        [POST, HOST, b"Content-Length: 5\r\n", CHUNKED, b"\r\n0\r\n\r\n"],
-    ),
-    "chunked, then Content-Length": (
-        400,
-        [POST, HOST, CHUNKED, b"Content-Length: 5\r\n\r\n0\r\n\r\n"],
-    ),
-    "two lengths": (400, [POST, HOST, b"Content-Length: 6\r\n", with_length(b"hello")]),
-    "list of lengths": (400, [POST, HOST, b"Content-Length: 5, 5\r\n\r\nhello"]),
-    "length with a sign": (400, [POST, HOST, b"Content-Length: +5\r\n\r\nhello"]),
-    "hexadecimal length": (400, [POST, HOST, b"Content-Length: 0x5\r\n\r\nhello"]),
-    "empty length": (400, [POST, HOST, b"Content-Length: \r\n\r\nhello"]),
-    "length of 2^64": (400, [POST, HOST, b"Content-Length: 18446744073709551616\r\n\r\n"]),
-    "chunked twice": (400, [POST, HOST, CHUNKED, CHUNKED, b"\r\n0\r\n\r\n"]),
-    "chunked is not last": (400, [POST, HOST, b"Transfer-Encoding: chunked, gzip\r\n\r\n"]),
-    "gzip and chunked": (501, [POST, HOST, b"Transfer-Encoding: gzip, chunked\r\n\r\n"]),
-    "unknown coding": (501, [POST, HOST, b"Transfer-Encoding: xchunked\r\n\r\n"]),
-    "vertical tab before chunked": (
-        400,
-        [POST, HOST, b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n"],
-    ),
-    "chunked in HTTP/1.0": (501, [b"POST /echo HTTP/1.0\r\n", CHUNKED, b"\r\n0\r\n\r\n"]),
-    "folded header": (400, [POST, HOST, b"X-Folded: a\r\n b\r\n", with_length(b"")]),
-    "folded Transfer-Encoding": (400, [POST, HOST, b"Transfer-Encoding:\r\n chunked\r\n\r\n"]),
-    "space before the first header": (400, [POST, b" X: a\r\n", HOST, with_length(b"")]),
-    "space before the colon": (400, [POST, HOST, b"Content-Length : 5\r\n\r\nhello"]),
-    "header without a name": (400, [POST, HOST, b": 5\r\n", with_length(b"")]),
-    "header without a colon": (400, [POST, HOST, b"Name\r\n", with_length(b"")]),
-    "lines that end in LF": (400, [b"GET /version HTTP/1.1\nHost: api\n\n"]),
-    "head that ends in LF": (400, [GET, HOST, b"\n"]),
-    "CR in a header": (400, [GET, HOST, b"X: a\rb\r\n\r\n"]),
-    "NUL in a header": (400, [GET, HOST, b"X: a\x00b\r\n\r\n"]),
-    "chunks that end in LF": (400, [POST, HOST, CHUNKED, b"\r\n5\nhello\n0\n\n"]),
-    "extension that ends in LF": (400, [POST, HOST, CHUNKED, b"\r\n5;a\nhello\r\n0\r\n\r\n"]),
-    "hexadecimal prefix of a chunk": (400, [POST, HOST, CHUNKED, b"\r\n0x5\r\nhello\r\n"]),
-    "space after the size of a chunk": (400, [POST, HOST, CHUNKED, b"\r\n5 \r\nhello\r\n"]),
-    "chunk that is longer than its size": (400, [POST, HOST, CHUNKED, b"\r\n5\r\nhelloX"]),
-    "chunk of 2^64": (400, [POST, HOST, CHUNKED, b"\r\n10000000000000000\r\nhello"]),
-    "Content-Length as a trailer": (
-        400,
-        [POST, HOST, CHUNKED, b"\r\n5\r\nhello\r\n0\r\nContent-Length: 7\r\n\r\n"],
-    ),
-}
+INVALID_REQUESTS = INVALID_HEADS | INVALID_BODIES
 
 ENDLESS_REQUESTS = {
     "URL": (414, b"GET /", b"x"),
@@ -208,11 +102,18 @@ ENDLESS_BYTES = 60_000_000
 """Less than the 64 MiB that the server discards after its response."""
 
 
-@pytest.mark.parametrize("segments", VALID_REQUESTS.values(), ids=VALID_REQUESTS)
-def test_a_valid_request_is_served(gunicorn: Gunicorn, segments: list[bytes]) -> None:
+@pytest.mark.parametrize(("status", "segments"), VALID_HEADS.values(), ids=VALID_HEADS)
+def test_a_valid_head_is_accepted(gunicorn: Gunicorn, status: int, segments: list[bytes]) -> None:
     """The request arrives in one segment, and in several."""
-    assert statuses(exchange(gunicorn, b"".join(segments))) == [200]
-    assert statuses(exchange(gunicorn, *segments)) == [200]
+    assert statuses(exchange(gunicorn, b"".join(segments))) == [status]
+    assert statuses(exchange(gunicorn, *segments)) == [status]
+
+
+@pytest.mark.parametrize("segments", VALID_BODIES.values(), ids=VALID_BODIES)
+def test_a_valid_body_is_read(gunicorn: Gunicorn, segments: list[bytes]) -> None:
+    for received in (exchange(gunicorn, b"".join(segments)), exchange(gunicorn, *segments)):
+        assert statuses(received) == [200]
+        assert content(received)["body"] == "hello"
 
 
 @pytest.mark.parametrize(("status", "segments"), INVALID_REQUESTS.values(), ids=INVALID_REQUESTS)
@@ -220,13 +121,26 @@ def test_an_invalid_request_is_refused_with_problem_details(
     gunicorn: Gunicorn, status: int, segments: list[bytes]
 ) -> None:
     """The server serves no further request of the connection."""
-    received = exchange(gunicorn, b"".join([*segments, GET_LAST]))
+    received = exchange(gunicorn, b"".join([*segments, SMUGGLED]))
     assert statuses(received) == [status]
     assert content(received)["status"] == status
     assert b"content-type: application/problem+json\r\n" in received
     assert received.count(b"connection: close\r\n") == 1
     request_id = content(received)["request_id"]
     assert b"x-request-id: %s\r\n" % request_id.encode() in received
+
+
+def test_no_request_behind_an_invalid_one_is_executed(gunicorn: Gunicorn) -> None:
+    """Not even if the client would get no response to it."""
+    for _, segments in INVALID_REQUESTS.values():
+        exchange(gunicorn, b"".join([*segments, SMUGGLED]))
+    gunicorn.client.get("/last")
+    wait_until(lambda: "/last" in logged_paths(gunicorn), 20, "the last access log line")
+    assert SMUGGLED_PATH not in logged_paths(gunicorn)
+
+
+def logged_paths(server: Gunicorn) -> set[str]:
+    return {line["path"] for line in log_lines(server) if "path" in line}
 
 
 @pytest.mark.parametrize(
@@ -366,7 +280,7 @@ def test_a_client_that_sends_all_before_it_reads_gets_an_early_response(
 
 
 def test_a_client_that_never_stops_sending_is_cut_off(gunicorn: Gunicorn) -> None:
-    with connect(gunicorn) as connection:
+    with connect(gunicorn.url) as connection:
         connection.sendall(POST + HOST + b"Content-Length: 1000000000\r\n\r\n")
         with pytest.raises(OSError, match=r"reset|Broken pipe"):
             send_one_gb(connection)
@@ -423,7 +337,7 @@ def test_the_limits_of_gunicorn_apply(
 def test_a_client_that_stops_sending_is_cut_off(
     impatient_gunicorn: Gunicorn, request_: bytes, expected: list[int]
 ) -> None:
-    with connect(impatient_gunicorn) as connection:
+    with connect(impatient_gunicorn.url) as connection:
         connection.sendall(request_)
         assert statuses(read_all(connection)) == expected
 
@@ -461,7 +375,7 @@ def test_a_refused_request_is_logged_and_counted(gunicorn: Gunicorn) -> None:
 
 
 def exchange_at_once(server: Gunicorn, request: bytes) -> bytes:
-    with connect(server) as connection:
+    with connect(server.url) as connection:
         connection.sendall(request)
         return read_all(connection)
 
@@ -485,7 +399,7 @@ def test_idle_connections_leave_file_descriptors_for_probes(request_: bytes) -> 
     ):
         resource.prlimit(server.get_worker(), resource.RLIMIT_NOFILE, (64, 64))
         for _ in range(100):
-            connections.enter_context(connect(server)).sendall(request_)
+            connections.enter_context(connect(server.url)).sendall(request_)
         for _ in range(10):
             assert client.get("/health").status_code == 200
         warnings = [line for line in server.stdout.read_text().splitlines() if "WARNING" in line]
