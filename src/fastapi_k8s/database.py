@@ -1,16 +1,19 @@
-"""The PostgreSQL pool: bounded, with a time limit on every wait."""
+"""PostgreSQL: connections, transactions, and which errors are outages."""
 
+import asyncio
 import logging
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from time import monotonic
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import asyncpg
+from asyncpg.transaction import Transaction
 
+from .connection_pool import DRIVER_ERRORS, Connection, ConnectionPool
 from .database_url import parse_database_url
 from .errors import ProblemError
 from .settings import Settings
@@ -18,15 +21,6 @@ from .settings import Settings
 logger = logging.getLogger(__name__)
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
-Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
-
-DRIVER_ERRORS = (
-    OSError,  # includes TimeoutError
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-)
-"""What asyncpg raises if it cannot connect. Code that uses a connection raises them too."""
 
 OUTAGE_SQLSTATE_CLASSES = ("08", "53", "57")
 """The connection failed; disk, memory or connections are exhausted; the server shuts down, starts
@@ -38,6 +32,9 @@ SCHEMA_CHANGED_ERRORS = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSc
 
 Outside of transactions, asyncpg also repeats the statement.
 """
+
+CLEANUP_SECONDS = 1.0
+"""How long a cancelled statement may take to end, and a rollback. Then the connection is closed."""
 
 LOG_INTERVAL_SECONDS = 1.0
 """How often each type of error is logged. During an outage, every request has one."""
@@ -96,61 +93,104 @@ class ErrorLog:
 
 @dataclass(frozen=True)
 class Database:
-    """A pool of connections. `pool_timeout` limits the wait for one, in seconds."""
+    """Connections and transactions, with a 503 for every failure of PostgreSQL."""
 
-    pool: "asyncpg.Pool[asyncpg.Record]"
-    pool_timeout: float
+    pool: ConnectionPool
     _error_log: ErrorLog = field(default_factory=ErrorLog)
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """A connection on which each statement is its own transaction.
+    def connection(self) -> AbstractAsyncContextManager[Connection]:
+        """A connection, for `async with`. Each statement is its own transaction.
 
         Raises `DatabaseUnavailableError` if none is free in time, or if PostgreSQL fails. All other
-        errors of the block are errors in the code, and are not caught.
+        errors of the block are errors in the code, and are raised unchanged.
         """
-        try:
-            connection = await self.pool.acquire(timeout=self.pool_timeout)
-        except DRIVER_ERRORS as error:
-            self._error_log.warn(error)
-            raise DatabaseUnavailableError from error
-        try:
-            yield connection
-        except SCHEMA_CHANGED_ERRORS as error:
-            self._error_log.warn(error)
-            raise SchemaChangedError from error
-        except DRIVER_ERRORS as error:
-            if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-                await self.expire_connections()
-            if not _is_outage(error, connection):
-                raise
-            self._error_log.warn(error)
-            raise DatabaseUnavailableError from error
-        finally:
-            await self._release(connection)
+        return ConnectionContext(self)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
-        """A connection in a transaction: committed at the end, rolled back after an exception.
+    async def transaction(
+        self, after_commit: Callable[[], Awaitable[None]] | None = None
+    ) -> AsyncIterator[Connection]:
+        """A connection in a transaction: committed at the end, rolled back after an error.
 
-        Raises `DatabaseUnavailableError` like `connection`.
+        `after_commit` is called after the commit, also if it fails or if the request has ended
+        meanwhile, because PostgreSQL may have committed. Raises errors like `connection`.
         """
-        async with self.connection() as connection, connection.transaction():
-            yield connection
-
-    async def _release(self, connection: Connection) -> None:
+        connection = await self.acquire()
+        transaction = connection.transaction()
         try:
-            await self.pool.release(connection)
+            await transaction.start()
+            yield connection
+        except BaseException as error:
+            self.pool.release_after_error(connection, transaction)
+            self.raise_outage(error, connection)
+            raise
+        commit = self.pool.start(self._commit(connection, transaction, after_commit))
+        # Not `await commit`: if the request is cancelled now, that would cancel the commit.
+        await asyncio.wait([commit])
+        commit.result()
+
+    async def _commit(
+        self,
+        connection: Connection,
+        transaction: Transaction,
+        after_commit: Callable[[], Awaitable[None]] | None,
+    ) -> None:
+        try:
+            await transaction.commit()
+        except BaseException as error:
+            self.pool.release_after_error(connection)
+            self.raise_outage(error, connection)
+            raise
+        else:
+            self.pool.release(connection)
+        finally:
+            if after_commit is not None:
+                await after_commit()
+
+    async def acquire(self) -> Connection:
+        """A connection of the pool. Raises `DatabaseUnavailableError`."""
+        try:
+            return await self.pool.acquire()
         except DRIVER_ERRORS as error:
-            # asyncpg has closed the connection. The result of the block is not affected.
             self._error_log.warn(error)
+            raise DatabaseUnavailableError from error
 
-    async def expire_connections(self) -> None:
-        """Close every connection before its next use.
+    def raise_outage(self, error: BaseException, connection: Connection) -> None:
+        """Raise `DatabaseUnavailableError` if PostgreSQL or the connection caused the error."""
+        if isinstance(error, SCHEMA_CHANGED_ERRORS):
+            self.pool.expire(connection)
+            self._error_log.warn(error)
+            raise SchemaChangedError from error
+        if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+            # After a failover, all connections may lead to a server that is read-only now.
+            self.pool.expire(connection)
+        if isinstance(error, DRIVER_ERRORS) and _is_outage(error, connection):
+            self._error_log.warn(error)
+            raise DatabaseUnavailableError from error
 
-        After a failover, the open ones may lead to a server that is read-only now.
-        """
-        await self.pool.expire_connections()
+
+class ConnectionContext:
+    """The context manager of `Database.connection`.
+
+    It is a class because `@asynccontextmanager` would cost each request 3 µs.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def __aenter__(self) -> Connection:
+        self._connection = await self._database.acquire()
+        return self._connection
+
+    async def __aexit__(
+        self, _type: object, error: BaseException | None, _traceback: object
+    ) -> None:
+        pool = self._database.pool
+        if error is None:
+            pool.release(self._connection)
+        else:
+            pool.release_after_error(self._connection)
+            self._database.raise_outage(error, self._connection)
 
 
 def _is_outage(error: Exception, connection: Connection) -> bool:
@@ -161,7 +201,7 @@ def _is_outage(error: Exception, connection: Connection) -> bool:
         return error.sqlstate.startswith(OUTAGE_SQLSTATE_CLASSES)
     if isinstance(error, TimeoutError):
         return _is_raised_by_driver(error)
-    return isinstance(error, DRIVER_ERRORS) and _is_closed(connection)
+    return connection.is_closed()
 
 
 def _is_raised_by_driver(error: TimeoutError) -> bool:
@@ -170,15 +210,8 @@ def _is_raised_by_driver(error: TimeoutError) -> bool:
     return str(frame.f_globals["__name__"]).startswith(f"{asyncpg.__name__}.")
 
 
-def _is_closed(connection: Connection) -> bool:
-    try:
-        return connection.is_closed()
-    except asyncpg.InterfaceError:
-        return True  # The pool has taken it back, because the server closed it.
-
-
 def connect_arguments(settings: Settings) -> dict[str, Any]:
-    """The arguments of asyncpg's `connect` and `create_pool` for the database in the settings."""
+    """The arguments of asyncpg's `connect` for the database in the settings."""
     url = parse_database_url(settings.database_url.get_secret_value())
     arguments: dict[str, Any] = {"dsn": url.dsn}
     if url.uses_system_certificates:
@@ -189,19 +222,17 @@ def connect_arguments(settings: Settings) -> dict[str, Any]:
 @asynccontextmanager
 async def open_database(settings: Settings, pool_size: int) -> AsyncIterator[Database]:
     """A pool of at most `pool_size` connections. It connects at first use."""
-    pool = await asyncpg.create_pool(
-        **connect_arguments(settings),
-        min_size=0,  # PostgreSQL may be down when the service starts
-        max_size=pool_size,
-        command_timeout=settings.database_statement_timeout,
-        reset=_skip_reset,
-    )
+    arguments = connect_arguments(settings)
+
+    async def connect() -> Connection:
+        return await asyncpg.connect(
+            **arguments,
+            timeout=settings.database_pool_timeout,
+            command_timeout=settings.database_statement_timeout,
+        )
+
+    pool = ConnectionPool(connect, pool_size, settings.database_pool_timeout)
     try:
-        yield Database(pool, settings.database_pool_timeout)
+        yield Database(pool)
     finally:
-        # No request is in progress any more, and close() would wait for a server that hangs.
-        pool.terminate()
-
-
-async def _skip_reset(_: object) -> None:
-    """Replaces asyncpg's RESET ALL, a round trip per request. No code here changes a session."""
+        await pool.close()

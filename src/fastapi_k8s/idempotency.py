@@ -12,7 +12,8 @@ import asyncpg
 from fastapi import Depends, Header, Request, Response
 from pydantic import AfterValidator
 
-from .database import Connection, Database, repeat_after_schema_change
+from .connection_pool import Connection
+from .database import Database, repeat_after_schema_change
 from .dependencies import DatabaseDep, SettingsDep
 from .errors import ProblemError
 

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from . import NAME, health, swagger_ui
 from .cache import open_cache
 from .database import open_database
+from .deadline import DeadlineMiddleware
 from .dependencies import LifespanState
 from .errors import ErrorMiddleware, ProblemCORSMiddleware, add_exception_handlers
 from .items import routes as items  # example
@@ -29,11 +30,11 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[LifespanState]:
-        # Opened in this order, closed in reverse.
+        # Opened in this order, closed in reverse: after its commit a write invalidates the cache.
         async with (
+            open_cache(settings) as cache,
             open_database(settings, settings.database_pool_size) as database,
             open_database(settings, pool_size=1) as readiness_database,
-            open_cache(settings) as cache,
         ):
             readiness = Readiness(readiness_database, cache, needed_revision)
             yield LifespanState(
@@ -93,6 +94,7 @@ def add_middleware(app: FastAPI, settings: Settings) -> None:
     CORS is outside of the errors, so that browsers can read a 500, and inside of the observability,
     so that preflight requests are logged.
     """
+    app.add_middleware(DeadlineMiddleware, timeout_seconds=settings.request_timeout)
     app.add_middleware(ErrorMiddleware)
     if settings.cors_origins:
         app.add_middleware(

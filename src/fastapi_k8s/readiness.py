@@ -70,16 +70,16 @@ class Readiness:
         try:
             async with self.database.connection() as connection:
                 state = await connection.fetchrow(FIND_STATE)
+                if state is not None and state["is_read_only"]:
+                    # The server is a standby. The next check may reach the new primary.
+                    self.database.pool.expire(connection)
+                    return "read-only"
         except DatabaseUnavailableError:
             return "unreachable"
         except asyncpg.UndefinedTableError:  # the database has no schema yet
             return "behind"
         if state is None:
             return "behind"
-        if state["is_read_only"]:
-            # The server is a standby, or its disk is full. The next check may reach another one.
-            await self.database.expire_connections()
-            return "read-only"
         # Revisions are digits of equal length, so they compare as text. A newer schema must stay
         # compatible with this release.
         return "ok" if state["version_num"] >= self.needed_revision else "behind"

@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     database_url: SecretStr
     database_pool_size: int = Field(10, ge=1, le=1000)
     database_pool_timeout: float = Field(2, gt=0, le=60)
-    database_statement_timeout: float = Field(5, gt=0, le=600)
+    database_statement_timeout: float = Field(3, gt=0, le=600)
     redis_url: SecretStr = SecretStr("")
     redis_pool_size: int = Field(10, ge=1, le=1000)
     redis_timeout: float = Field(0.1, gt=0, le=10)
@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(0, ge=0, le=60)
     max_body_size: int = Field(1_048_576, ge=1)
     request_read_timeout: float = Field(30, gt=0, le=3600)
+    request_timeout: float = Field(5, gt=0, le=3600)
     # NoDecode: pydantic-settings would expect a JSON array in the environment.
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     root_path: str = ""

@@ -1,14 +1,12 @@
 """`dependency_overrides` replaces the store and the database of the items."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import cast
 
-import asyncpg
 import pytest
 
 from fastapi_k8s.cache import Cache, Load
-from fastapi_k8s.database import Connection, Database
+from fastapi_k8s.connection_pool import Connection, ConnectionPool
+from fastapi_k8s.database import Database
 from fastapi_k8s.dependencies import get_database
 from fastapi_k8s.errors import ProblemError
 from fastapi_k8s.items.routes import get_item_store
@@ -23,12 +21,10 @@ class DatabaseInMaintenance(Database):
     """A database without a pool. It refuses every connection with its own message."""
 
     def __init__(self) -> None:
-        super().__init__(cast("asyncpg.Pool[asyncpg.Record]", None), pool_timeout=1)
+        super().__init__(cast("ConnectionPool", None))
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    async def acquire(self) -> Connection:
         raise ProblemError(503, "Maintenance until noon.")
-        yield
 
 
 class CacheWithEveryItem(Cache):

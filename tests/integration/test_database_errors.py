@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 
 from fastapi_k8s import database as database_module
+from fastapi_k8s.connection_pool import Connection
 from fastapi_k8s.database import (
-    Connection,
     Database,
     DatabaseUnavailableError,
     SchemaChangedError,

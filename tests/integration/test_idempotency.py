@@ -14,7 +14,8 @@ import pytest
 from fastapi import Body, FastAPI, Response
 
 from fastapi_k8s.conditional import json_response_with_etag
-from fastapi_k8s.database import Connection, open_database
+from fastapi_k8s.connection_pool import Connection
+from fastapi_k8s.database import open_database
 from fastapi_k8s.idempotency import IdempotentRequest, IdempotentRequestDep, run_idempotently
 from fastapi_k8s.main import create_app
 from fastapi_k8s.settings import Settings

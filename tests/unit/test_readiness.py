@@ -40,7 +40,11 @@ class FakeDatabase:
             return None
         return {"version_num": self.revision, "is_read_only": self.read_only}
 
-    async def expire_connections(self) -> None:
+    @property
+    def pool(self) -> "FakeDatabase":
+        return self
+
+    def expire(self, _: object) -> None:
         self.expirations += 1
 
 

@@ -13,7 +13,7 @@ from ..conditional import (
     json_response_with_etag,
     read_preconditions,
 )
-from ..database import Connection
+from ..connection_pool import Connection
 from ..dependencies import get_cache, get_database
 from ..idempotency import IdempotentRequestDep, run_idempotently
 from ..openapi import problem_responses

@@ -3,13 +3,15 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 import asyncpg
 
 from ..cache import Cache, representation_of
 from ..conditional import Preconditions
-from ..database import Connection, Database, repeat_after_schema_change
+from ..connection_pool import Connection
+from ..database import Database, repeat_after_schema_change
 from ..errors import ProblemError
 from .schemas import Item, ItemContent
 
@@ -93,17 +95,11 @@ class ItemStore:
 
         Raises ProblemError: 404 if the item does not exist, 412 if a precondition is not met.
         """
-        may_be_committed = False
-        try:
-            async with self.database.transaction() as connection:
-                row = await connection.fetchrow(FIND_FOR_UPDATE, item_id)
-                preconditions.check(_to_item(row).json_bytes())
-                yield connection
-                may_be_committed = True
-        finally:
-            # Also if the commit fails, because PostgreSQL may have committed nevertheless.
-            if may_be_committed:
-                await self.cache.invalidate(_cache_key(item_id))
+        invalidate = partial(self.cache.invalidate, _cache_key(item_id))
+        async with self.database.transaction(after_commit=invalidate) as connection:
+            row = await connection.fetchrow(FIND_FOR_UPDATE, item_id)
+            preconditions.check(_to_item(row).json_bytes())
+            yield connection
 
 
 def _cache_key(item_id: UUID) -> str:

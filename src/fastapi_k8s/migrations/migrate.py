@@ -18,7 +18,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from ..database import DRIVER_ERRORS, connect_arguments
+from ..connection_pool import DRIVER_ERRORS
+from ..database import connect_arguments
 from ..settings import Settings
 from . import newest_revision
 

@@ -1,0 +1,126 @@
+"""The deadline: a request whose response has not begun in time is cancelled, and gets 503."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request
+from fastapi.responses import StreamingResponse
+
+from fastapi_k8s import deadline
+from fastapi_k8s.database import open_database
+from fastapi_k8s.dependencies import DatabaseDep
+from fastapi_k8s.main import create_app
+from fastapi_k8s.settings import Settings
+from tests.conftest import LogLines, MakeSettings, Serve
+
+TIMEOUT_SECONDS = 0.5
+COUNT_SLEEPING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+
+
+def create_slow_app(settings: Settings) -> FastAPI:
+    """The application with routes that take longer than its deadline."""
+    app = create_app(settings)
+
+    @app.get("/async")
+    async def wait() -> None:
+        await asyncio.sleep(60)
+
+    @app.get("/thread")
+    def wait_in_thread() -> None:
+        time.sleep(2)
+
+    @app.post("/statements")
+    async def run_statements(database: DatabaseDep) -> None:
+        async with database.transaction() as connection:
+            for _ in range(100):
+                await connection.execute("SELECT pg_sleep(0.2)")
+
+    @app.get("/stream")
+    async def stream() -> StreamingResponse:
+        async def parts() -> AsyncIterator[str]:
+            yield "a"
+            await asyncio.sleep(3 * TIMEOUT_SECONDS)
+            yield "b"
+
+        return StreamingResponse(parts())
+
+    @app.post("/body")
+    async def read_body(request: Request) -> int:
+        return len(await request.body())
+
+    @app.get("/cleanup")
+    async def clean_up_slowly() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(5 * deadline.CHECK_INTERVAL_SECONDS)
+
+    return app
+
+
+@pytest.fixture
+async def service(make_settings: MakeSettings, serve: Serve) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the slow application."""
+    settings = make_settings(request_timeout=TIMEOUT_SECONDS)
+    async with serve(create_slow_app(settings)) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/async"), ("GET", "/thread"), ("POST", "/statements"), ("GET", "/cleanup")],
+)
+async def test_a_late_request_gets_503_and_may_be_retried(
+    service: httpx.AsyncClient, log_lines: LogLines, method: str, path: str
+) -> None:
+    async with asyncio.timeout(10):
+        response = await service.request(method, path)
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "1"
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["detail"] == "The request took too long."
+    [line] = [line for line in log_lines() if line["message"] == "request"]
+    assert line["status"] == 503
+    assert line["duration_ms"] >= TIMEOUT_SECONDS * 1000
+
+
+async def test_a_late_request_runs_no_further_statement(
+    service: httpx.AsyncClient, make_settings: MakeSettings
+) -> None:
+    assert (await service.post("/statements")).status_code == 503
+    async with (
+        open_database(make_settings(), pool_size=1) as database,
+        database.connection() as connection,
+        asyncio.timeout(10),
+    ):
+        while await connection.fetchval(COUNT_SLEEPING) > 0:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)  # a further statement would sleep for 0.2 s
+        assert await connection.fetchval(COUNT_SLEEPING) == 0
+
+
+async def test_a_response_that_has_begun_is_not_cut(service: httpx.AsyncClient) -> None:
+    response = await service.get("/stream")
+    assert (response.status_code, response.text) == (200, "ab")
+
+
+async def test_the_time_in_which_the_client_sends_the_body_does_not_count(
+    service: httpx.AsyncClient,
+) -> None:
+    async def slow_body() -> AsyncIterator[bytes]:
+        yield b"a"
+        await asyncio.sleep(3 * TIMEOUT_SECONDS)
+        yield b"b"
+
+    response = await service.post("/body", content=slow_body())
+    assert (response.status_code, response.json()) == (200, 2)
+
+
+async def test_requests_after_a_pause_have_a_deadline_too(service: httpx.AsyncClient) -> None:
+    """The timer stops while there is no request."""
+    assert (await service.get("/health")).status_code == 200
+    await asyncio.sleep(3 * deadline.CHECK_INTERVAL_SECONDS)
+    assert (await service.get("/async")).status_code == 503
