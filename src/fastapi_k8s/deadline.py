@@ -20,7 +20,7 @@ class DeadlineMiddleware:
     REQUEST_READ_TIMEOUT.
 
     All requests share a timer. One for each would cost 3 µs a request
-    (docs/decisions/0019-deadline-and-queue.md).
+    (docs/decisions/0020-request-deadline.md).
     """
 
     def __init__(self, app: ASGIApp, timeout_seconds: float) -> None:
