@@ -28,13 +28,14 @@ or has cancelled the statement. See https://www.postgresql.org/docs/current/errc
 """
 
 SCHEMA_CHANGED_ERRORS = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
-"""A migration has outdated a prepared statement. asyncpg then prepares it again in all connections.
+"""A migration has outdated a prepared statement, or a composite type in its result.
 
-Outside of transactions, asyncpg also repeats the statement.
+After the second error the statement has been executed, and committed if there is no transaction.
 """
 
-CLEANUP_SECONDS = 1.0
-"""How long a cancelled statement may take to end, and a rollback. Then the connection is closed."""
+EXPIRING_ERRORS = (*SCHEMA_CHANGED_ERRORS, asyncpg.ReadOnlySQLTransactionError)
+"""Errors after which all connections are replaced: after a failover they lead to the old primary.
+"""
 
 LOG_INTERVAL_SECONDS = 1.0
 """How often each type of error is logged. During an outage, every request has one."""
@@ -48,7 +49,7 @@ class DatabaseUnavailableError(ProblemError):
 
 
 class SchemaChangedError(DatabaseUnavailableError):
-    """A migration has changed the type of a column. The same transaction now succeeds."""
+    """A migration has changed the type of a column. The transaction would now succeed."""
 
 
 def repeat_after_schema_change(
@@ -122,7 +123,7 @@ class Database:
             yield connection
         except BaseException as error:
             self.pool.release_after_error(connection, transaction)
-            self.raise_outage(error, connection)
+            self.raise_outage(error, connection, repeatable_errors=SCHEMA_CHANGED_ERRORS)
             raise
         commit = self.pool.start(self._commit(connection, transaction, after_commit))
         # Not `await commit`: if the request is cancelled now, that would cancel the commit.
@@ -155,17 +156,22 @@ class Database:
             self._error_log.warn(error)
             raise DatabaseUnavailableError from error
 
-    def raise_outage(self, error: BaseException, connection: Connection) -> None:
-        """Raise `DatabaseUnavailableError` if PostgreSQL or the connection caused the error."""
-        if isinstance(error, SCHEMA_CHANGED_ERRORS):
-            self.pool.expire(connection)
-            self._error_log.warn(error)
-            raise SchemaChangedError from error
-        if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-            # After a failover, all connections may lead to a server that is read-only now.
+    def raise_outage(
+        self,
+        error: BaseException,
+        connection: Connection,
+        repeatable_errors: tuple[type[Exception], ...] = (asyncpg.InvalidCachedStatementError,),
+    ) -> None:
+        """Raise `DatabaseUnavailableError` if PostgreSQL or the connection caused the error.
+
+        It is a `SchemaChangedError` after one of the `repeatable_errors`.
+        """
+        if isinstance(error, EXPIRING_ERRORS):
             self.pool.expire(connection)
         if isinstance(error, DRIVER_ERRORS) and _is_outage(error, connection):
             self._error_log.warn(error)
+            if isinstance(error, repeatable_errors):
+                raise SchemaChangedError from error
             raise DatabaseUnavailableError from error
 
 
@@ -195,7 +201,7 @@ class ConnectionContext:
 
 def _is_outage(error: Exception, connection: Connection) -> bool:
     """Whether PostgreSQL or the connection is the cause of an error, and not the code."""
-    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+    if isinstance(error, EXPIRING_ERRORS):
         return True
     if isinstance(error, asyncpg.PostgresError) and error.sqlstate is not None:
         return error.sqlstate.startswith(OUTAGE_SQLSTATE_CLASSES)

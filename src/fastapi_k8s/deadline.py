@@ -1,6 +1,8 @@
 """The deadline of a request: how long it may take until its response begins."""
 
 import asyncio
+from contextvars import Context, copy_context
+from dataclasses import dataclass
 from math import inf
 from time import monotonic
 from typing import Any
@@ -13,8 +15,32 @@ CHECK_INTERVAL_SECONDS = 0.1
 """How often the deadlines are checked."""
 
 
+@dataclass(slots=True)
+class RequestInProgress:
+    """A request with its deadline. `late_response` is sent after it."""
+
+    scope: Scope
+    receive: Receive
+    send: Send
+    context: Context
+    deadline: float
+    late_response: asyncio.Task[None] | None = None
+
+    def is_late(self) -> bool:
+        """Whether the deadline is over before the response has begun."""
+        # ObservabilityMiddleware records the status when the response begins.
+        return monotonic() >= self.deadline and "response_status" not in self.scope
+
+    async def respond(self) -> None:
+        """Send the late response."""
+        response = problem_response(
+            self.scope, 503, "The request took too long.", {"Retry-After": "1"}
+        )
+        await response(self.scope, self.receive, self.send)
+
+
 class DeadlineMiddleware:
-    """Cancels a request whose response has not begun after `timeout_seconds`, and answers 503.
+    """Answers 503 if the response has not begun after `timeout_seconds`, and cancels the request.
 
     The time in which the server waits for the body does not count. It has its own limit, which is
     REQUEST_READ_TIMEOUT.
@@ -26,7 +52,7 @@ class DeadlineMiddleware:
     def __init__(self, app: ASGIApp, timeout_seconds: float) -> None:
         self._app = app
         self._timeout_seconds = timeout_seconds
-        self._scopes: dict[asyncio.Task[Any], Scope] = {}
+        self._requests: dict[asyncio.Task[Any], RequestInProgress] = {}
         self._timer_is_running = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -34,43 +60,43 @@ class DeadlineMiddleware:
         if scope["type"] != "http" or task is None:
             await self._app(scope, receive, send)
             return
+        deadline = monotonic() + self._timeout_seconds
+        request = RequestInProgress(scope, receive, send, copy_context(), deadline)
 
         async def receive_and_restart() -> Message:
-            scope["deadline"] = inf
+            request.deadline = inf
             message = await receive()
-            scope["deadline"] = monotonic() + self._timeout_seconds
+            request.deadline = monotonic() + self._timeout_seconds
             return message
 
-        scope["deadline"] = monotonic() + self._timeout_seconds
-        self._scopes[task] = scope
+        self._requests[task] = request
         if not self._timer_is_running:
             self._start_timer()
         try:
             await self._app(scope, receive_and_restart, send)
         except asyncio.CancelledError:
-            if "is_late" not in scope:
+            if request.late_response is None:
                 raise  # the server shuts down
             task.uncancel()
-            response = problem_response(
-                scope, 503, "The request took too long.", {"Retry-After": "1"}
-            )
-            await response(scope, receive, send)
+            await request.late_response
         finally:
-            del self._scopes[task]
+            del self._requests[task]
 
     def _start_timer(self) -> None:
         self._timer_is_running = True
-        asyncio.get_running_loop().call_later(CHECK_INTERVAL_SECONDS, self._cancel_late_requests)
+        asyncio.get_running_loop().call_later(CHECK_INTERVAL_SECONDS, self._end_late_requests)
 
-    def _cancel_late_requests(self) -> None:
-        now = monotonic()
-        for task, scope in self._scopes.items():
-            # ObservabilityMiddleware records the status when the response begins.
-            if now >= scope["deadline"] and "response_status" not in scope:
-                scope["is_late"] = True
-                scope["deadline"] = inf  # so that it is cancelled once
+    def _end_late_requests(self) -> None:
+        for task, request in self._requests.items():
+            if request.is_late():
+                # In a task, because the request may need time to clean up after its cancellation.
+                # In the context of the request, which has the fields of its log lines.
+                request.late_response = asyncio.create_task(
+                    request.respond(), context=request.context
+                )
+                request.deadline = inf
                 task.cancel()
-        if self._scopes:
+        if self._requests:
             self._start_timer()
         else:
             self._timer_is_running = False

@@ -284,6 +284,28 @@ async def test_a_transaction_is_repeated_once_after_a_migration_has_changed_a_ty
             assert await connection.fetchval("SELECT count(*) FROM a") == 4
 
 
+async def test_a_statement_without_a_transaction_is_not_repeated_after_it_was_executed(
+    make_settings: MakeSettings, database_url: str
+) -> None:
+    """Its result cannot be decoded, because its composite type has changed."""
+    await execute_sql(database_url, "CREATE TYPE c AS (d text)")
+    await execute_sql(database_url, "CREATE TABLE a (b c)")
+
+    @repeat_after_schema_change
+    async def insert(database: Database) -> None:
+        async with database.connection() as connection:
+            await connection.fetchrow("INSERT INTO a VALUES (ROW('text')) RETURNING b")
+
+    async with open_database(make_settings(), pool_size=1) as database:
+        await insert(database)
+        await execute_sql(database_url, "ALTER TYPE c ADD ATTRIBUTE e text")
+        with pytest.raises(DatabaseUnavailableError) as error_info:
+            await insert(database)
+        assert isinstance(error_info.value.__cause__, asyncpg.OutdatedSchemaCacheError)
+        async with database.connection() as connection:
+            assert await connection.fetchval("SELECT count(*) FROM a") == 2
+
+
 async def test_without_the_decorator_a_changed_type_is_one_503(
     make_settings: MakeSettings, database_url: str
 ) -> None:
