@@ -182,9 +182,11 @@ class ConnectionPool:
                     await transaction.rollback()
                 else:
                     await connection.execute("SELECT 1")
-        except DRIVER_ERRORS:
+        except BaseException:
             connection.terminate()  # the server rolls back
-        self.release(connection)
+            raise
+        finally:
+            self.release(connection)
 
     def _end_task(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -212,8 +212,13 @@ def _is_outage(error: Exception, connection: Connection) -> bool:
 
 def _is_raised_by_driver(error: TimeoutError) -> bool:
     """Whether it is the statement timeout, and not a time limit in the code of the caller."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return str(frame.f_globals["__name__"]).startswith(f"{asyncpg.__name__}.")
+    modules = [
+        str(frame.f_globals["__name__"]) for frame, _ in traceback.walk_tb(error.__traceback__)
+    ]
+    # asyncio.timeout() itself raises the error. It may be used by asyncpg or by the caller.
+    while modules[-1].startswith("asyncio."):
+        modules.pop()
+    return modules[-1].startswith("asyncpg.")
 
 
 def connect_arguments(settings: Settings) -> dict[str, Any]:

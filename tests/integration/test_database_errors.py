@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -133,6 +134,26 @@ async def test_the_statement_timeout_is_an_outage_however_the_statement_is_execu
             async with database.transaction() as connection:
                 await use(connection)
     assert isinstance(error_info.value.__cause__, TimeoutError)
+
+
+async def test_a_statement_that_waits_for_the_end_of_a_cancelled_one_is_an_outage(
+    own_postgres: Postgres, make_settings: MakeSettings
+) -> None:
+    settings = make_settings(database_url=own_postgres.url, database_statement_timeout=0.2)
+
+    async def use_after_a_timeout(database: Database) -> None:
+        async with database.connection() as connection:
+            own_postgres.freeze()
+            with suppress(TimeoutError):
+                await connection.execute("SELECT 1")
+            await connection.execute("SELECT 2", timeout=0.05)
+
+    async with open_database(settings, pool_size=1) as database:
+        try:
+            with pytest.raises(DatabaseUnavailableError):
+                await use_after_a_timeout(database)
+        finally:
+            own_postgres.thaw()
 
 
 async def test_a_statement_that_an_administrator_cancels_is_an_outage(database: Database) -> None:
