@@ -185,7 +185,6 @@ class Cache:
         self._client = client
         self._ttl_seconds = ttl_seconds
         self._loads: dict[tuple[bytes, bytes], asyncio.Task[bytes]] = {}
-        self._invalidations: set[asyncio.Task[None]] = set()
 
     async def get_or_load(self, key: str, representation: bytes, load: Load) -> bytes:
         """The value of `key` from Redis, or else from `load`. Raises only what `load` raises.
@@ -211,25 +210,19 @@ class Cache:
             task = asyncio.create_task(self._load_and_store(client, key, current, prefix, load))
             self._loads[shared_by] = task
             task.add_done_callback(partial(self._end_load, shared_by))
-        # Shielded: a client that disconnects must not cancel the load of the others.
-        return await asyncio.shield(task)
+        # Not `await task`: a reader that is cancelled must not cancel the load of the others. Not
+        # asyncio.shield(): since Python 3.14 it logs the error of a load after its reader has gone.
+        await asyncio.wait([task])
+        return task.result()
 
     async def invalidate(self, key: str) -> None:
-        """Remove `key`. Call it after the commit, before the write is acknowledged.
+        """Remove `key`. Pass it as `after_commit` to `Database.transaction`.
 
-        If Redis fails here, readers can see the old value until its TTL ends.
+        It is then called before the write is acknowledged, and even if the request is cancelled. If
+        Redis fails here, readers can see the old value until its TTL ends.
         """
-        if self._client is None:
-            return
-        # Shielded: the row has changed, even if the request is cancelled now.
-        task = asyncio.create_task(_delete(self._client, key))
-        self._invalidations.add(task)
-        task.add_done_callback(self._invalidations.discard)
-        await asyncio.shield(task)
-
-    async def wait_for_invalidations(self) -> None:
-        """Wait until all values of cancelled requests are removed."""
-        await asyncio.gather(*self._invalidations)
+        if self._client is not None:
+            await _delete(self._client, key)
 
     async def status(self) -> str:
         """`ok`, `disabled`, `unreachable`, or `misconfigured` if Redis refuses a command."""
@@ -321,8 +314,4 @@ async def open_cache(settings: Settings) -> AsyncIterator[Cache]:
     pool.connection_kwargs["decode_responses"] = False
     async with Redis.from_pool(pool) as redis:
         client = RedisClient(redis, pool.max_connections, settings.redis_timeout)
-        cache = Cache(client, settings.cache_ttl)
-        try:
-            yield cache
-        finally:
-            await cache.wait_for_invalidations()
+        yield Cache(client, settings.cache_ttl)
