@@ -19,6 +19,7 @@ from redis.exceptions import AuthenticationError, ReadOnlyError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from .error_log import ErrorLog
 from .settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -32,9 +33,6 @@ TIMEOUT_TICKS = 20
 
 INVALIDATION_TICKS = TIMEOUT_TICKS // 2
 """The timeout of each of the two attempts to invalidate a key. Both together take one timeout."""
-
-LOG_INTERVAL_SECONDS = 1.0
-"""How often each type of error is logged. During an outage, every request has one."""
 
 LEASE_SECONDS = 10
 """How long a lease stays in Redis if no reader stores a value under it."""
@@ -96,7 +94,7 @@ class RedisClient:
         self._last_ticks: dict[asyncio.Timeout, int] = {}
         self._circuit_open_until = 0.0
         self._server_error: Exception | None = None
-        self._next_log_at: dict[type[Exception], float] = {}
+        self._error_log = ErrorLog(logger, "cache failed")
 
     def circuit_is_open(self) -> bool:
         """Whether the server failed within the last CIRCUIT_OPEN_SECONDS."""
@@ -137,7 +135,7 @@ class RedisClient:
                 finally:
                     self._last_ticks.pop(timeout, None)
         except Exception as error:  # whatever the client library raises
-            self._log(error)
+            self._error_log.warn(error)
             if isinstance(error, SERVER_ERRORS):
                 self._server_error = error
                 self._circuit_open_until = monotonic() + CIRCUIT_OPEN_SECONDS
@@ -163,14 +161,6 @@ class RedisClient:
             self._start_tick()
         else:
             self._is_ticking = False
-
-    def _log(self, error: Exception) -> None:
-        kind = type(error)
-        now = monotonic()
-        if now >= self._next_log_at.get(kind, 0):
-            self._next_log_at[kind] = now + LOG_INTERVAL_SECONDS
-            text = str(error) or "no reply in time"
-            logger.warning("cache failed", extra={"error": f"{kind.__name__}: {text}"})
 
 
 class Cache:

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import wraps
-from time import monotonic
 from typing import Any, ParamSpec, TypeVar
 
 import asyncpg
@@ -15,6 +14,7 @@ from asyncpg.transaction import Transaction
 
 from .connection_pool import DRIVER_ERRORS, Connection, ConnectionPool
 from .database_url import parse_database_url
+from .error_log import ErrorLog
 from .errors import ProblemError
 from .settings import Settings
 
@@ -36,9 +36,6 @@ After the second error the statement has been executed, and committed if there i
 EXPIRING_ERRORS = (*SCHEMA_CHANGED_ERRORS, asyncpg.ReadOnlySQLTransactionError)
 """Errors after which all connections are replaced: after a failover they lead to the old primary.
 """
-
-LOG_INTERVAL_SECONDS = 1.0
-"""How often each type of error is logged. During an outage, every request has one."""
 
 
 class DatabaseUnavailableError(ProblemError):
@@ -71,33 +68,12 @@ def repeat_after_schema_change(
     return call_at_most_twice
 
 
-@dataclass
-class ErrorLog:
-    """Logs each type of error at most once per LOG_INTERVAL_SECONDS."""
-
-    _silent_until: dict[type[Exception], float] = field(default_factory=dict)
-    _suppressed: dict[type[Exception], int] = field(default_factory=dict)
-
-    def warn(self, error: Exception) -> None:
-        """Log the error, and how many of its type were not logged since the previous line."""
-        kind = type(error)
-        if monotonic() < self._silent_until.get(kind, 0):
-            self._suppressed[kind] = self._suppressed.get(kind, 0) + 1
-            return
-        self._silent_until[kind] = monotonic() + LOG_INTERVAL_SECONDS
-        suppressed = self._suppressed.pop(kind, 0)
-        logger.warning(
-            "database unavailable",
-            extra={"error": repr(error), "suppressed": suppressed},
-        )
-
-
 @dataclass(frozen=True)
 class Database:
     """Connections and transactions, with a 503 for every failure of PostgreSQL."""
 
     pool: ConnectionPool
-    _error_log: ErrorLog = field(default_factory=ErrorLog)
+    _error_log: ErrorLog = field(default_factory=lambda: ErrorLog(logger, "database unavailable"))
 
     def connection(self) -> AbstractAsyncContextManager[Connection]:
         """A connection, for `async with`. Each statement is its own transaction.
