@@ -128,6 +128,21 @@ async def test_a_head_that_the_protocol_refuses_gets_the_default_headers(
         assert lines.count(f"{name}: {value}".encode()) == 1
 
 
+async def test_the_response_to_a_late_request_has_the_default_headers(
+    make_settings: MakeSettings, serve: Serve
+) -> None:
+    app = create_app(make_settings(request_timeout=0.1))
+
+    @app.get("/late")
+    async def wait_forever() -> None:
+        await asyncio.Event().wait()
+
+    async with serve(app) as client:
+        response = await client.get("/late")
+    assert response.status_code == 503
+    assert read_security_headers(response) == DEFAULT_HEADERS
+
+
 async def test_a_response_with_an_etag_may_be_stored_by_the_client_and_has_to_be_validated(
     client: httpx.AsyncClient,
 ) -> None:

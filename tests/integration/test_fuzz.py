@@ -17,6 +17,9 @@ async def test_responses_to_generated_requests_are_as_documented(
     environment = process_environment(
         DATABASE_URL=settings.database_url.get_secret_value(),
         REDIS_URL=settings.redis_url.get_secret_value(),
+        # A machine that is busy must not cause a 503.
+        DATABASE_POOL_TIMEOUT="30",
+        REQUEST_TIMEOUT="60",
     )
     with running_gunicorn(environment) as gunicorn:
         command = schemathesis_command(gunicorn.url, "--max-examples=25", "--seed=1")

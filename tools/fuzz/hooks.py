@@ -15,10 +15,9 @@ from fastapi_k8s.security_headers import DEFAULT_HEADERS
 
 IF_MATCH = "If-Match"
 KEY = "Idempotency-Key"
-VALID_KEY = re.compile(r'("?)([A-Za-z0-9]{1,200})\1')
-"""Some of the valid keys: all that Schemathesis repeats, with and without quotes."""
-
 KEY_WAS_USED = "This Idempotency-Key was used for another request."
+VALID_KEY = re.compile(r'("?)([!#-\[\]-~]{1,200})\1')
+"""Almost all of the valid keys, with and without quotes."""
 
 numbers = count()
 
