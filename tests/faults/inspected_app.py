@@ -6,7 +6,7 @@ import gc
 from fastapi import FastAPI
 from fastapi.responses import Response
 
-from fastapi_k8s.dependencies import DatabaseDep
+from fastapi_k8s.dependencies import CacheDep, DatabaseDep
 from fastapi_k8s.server.connections import HttpProtocolFactory
 from fastapi_k8s.server.worker import DrainingWorker
 from tests.integration.apps import create_app_with_test_routes
@@ -16,7 +16,7 @@ LARGE_RESPONSE = bytes(10_000_000)
 
 
 def create_inspected_app() -> FastAPI:
-    """The application with `/internals`, `/query` and `/large-response`."""
+    """The application with further routes."""
     app = create_app_with_test_routes()
 
     @app.get("/internals")
@@ -31,10 +31,22 @@ def create_inspected_app() -> FastAPI:
             "objects": len(gc.get_objects()),
         }
 
-    @app.get("/query")
-    async def query_for_a_while(database: DatabaseDep) -> None:
+    @app.get("/query/{seconds}")
+    async def query(seconds: float, database: DatabaseDep) -> None:
         async with database.connection() as connection:
-            await connection.execute("SELECT pg_sleep(0.05)")
+            await connection.execute("SELECT pg_sleep($1)", seconds)
+
+    @app.get("/transaction/{seconds}")
+    async def query_in_transaction(seconds: float, database: DatabaseDep) -> None:
+        async with database.transaction() as connection:
+            await connection.execute("SELECT pg_sleep($1)", seconds)
+
+    @app.get("/cached/{key}")
+    async def read_through_cache(key: str, cache: CacheDep) -> str:
+        async def load() -> bytes:
+            return key.encode()
+
+        return (await cache.get_or_load(key, b"key", load)).decode()
 
     @app.get("/large-response")
     async def get_large_response() -> Response:

@@ -58,9 +58,9 @@ UNFINISHED_REQUESTS = [
     b"POST /echo HTTP/1.1\r\nContent-Length: 100000\r\n" + HOST + bytes(50_000),
     b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + HOST + b"ffff\r\n" + bytes(50_000),
     b"GET /slow/0.05 HTTP/1.1\r\n" + HOST,
-    b"GET /query HTTP/1.1\r\n" + HOST,
+    b"GET /query/0.05 HTTP/1.1\r\n" + HOST,
     b"GET /large-response HTTP/1.1\r\n" + HOST,
-    (b"GET /query HTTP/1.1\r\n" + HOST) * 5,
+    (b"GET /query/0.05 HTTP/1.1\r\n" + HOST) * 5,
     b"POST /items HTTP/1.1\r\nContent-Length: 14\r\n" + HOST + b'{"name":"Lamp"}',  # example
 ]
 """What clients send before they leave. They read no response."""
@@ -161,7 +161,7 @@ async def send_random_values(client: httpx.AsyncClient) -> None:
 
 
 async def use_the_database(client: httpx.AsyncClient) -> None:
-    await client.get("/query")
+    await client.get("/query/0.05")
 
 
 # example

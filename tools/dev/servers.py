@@ -97,13 +97,19 @@ class Server:
 
     def freeze(self) -> None:
         """Suspend the server: the kernel still accepts connections, and nothing responds."""
-        for pid in self.pids():
+        assert self._process is not None
+        # The parent first: it would start further child processes, and child processes that have
+        # exited stay until it has read their exit codes.
+        os.kill(self._process.pid, signal.SIGSTOP)
+        for pid in self._child_pids():
             os.kill(pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Resume the server after `freeze`."""
-        for pid in self.pids():
+        assert self._process is not None
+        for pid in self._child_pids():
             os.kill(pid, signal.SIGCONT)
+        os.kill(self._process.pid, signal.SIGCONT)
 
     def _start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -167,15 +173,15 @@ class Server:
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         return str(self.folder) in result.stdout
 
-    def pids(self) -> list[int]:
-        """Return the server and its child processes, some of which have their own sessions."""
+    def _child_pids(self) -> list[int]:
+        """Return the child processes of the server, some of which have their own sessions."""
         assert self._process is not None
         command = ["ps", "-eo", "pid=,ppid="]
         result = subprocess.run(command, capture_output=True, text=True, check=True)
         pids = []
         for line in result.stdout.splitlines():
             pid, parent_pid = map(int, line.split())
-            if self._process.pid in {pid, parent_pid}:
+            if parent_pid == self._process.pid:
                 pids.append(pid)
         return pids
 
@@ -216,11 +222,9 @@ class Postgres(Server):
 
     def stop(self, stop_signal: signal.Signals | None = None) -> None:
         if self._process is not None and stop_signal == signal.SIGKILL:
-            # The parent stops first: it would start further child processes, and those that have
-            # exited would no longer be there to be killed.
-            self._process.send_signal(signal.SIGSTOP)
             # The child processes exit soon after their parent, but not immediately.
-            for pid in self.pids():
+            self.freeze()
+            for pid in self._child_pids():
                 os.kill(pid, stop_signal)
         super().stop(stop_signal)
 
