@@ -8,6 +8,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from fastapi_k8s.security_headers import DEFAULT_HEADERS
 from tests.container.conftest import Application, RunApplication
 from tests.raw_requests import (
     BODY_PATH,
@@ -43,7 +44,8 @@ def send_with_smuggled(application: Application, status: int, segments: list[byt
     received = send(application, [*segments, SMUGGLED])
     assert statuses(received) == [status]
     assert content(received)["status"] == status
-    assert received.count(b"connection: close\r\n") == 1
+    for name, value in ((b"connection", b"close"), *DEFAULT_HEADERS):
+        assert received.count(b"%s: %s\r\n" % (name, value)) == 1
 
 
 def read_logged_paths(application: Application) -> set[str]:
