@@ -299,7 +299,7 @@ async def test_only_a_creation_with_a_key_begins_in_a_transaction(
         return Response(str(connection.is_in_transaction()))
 
     async with open_database(make_settings(), pool_size=1) as database:
-        request = IdempotentRequest(database, timedelta(minutes=1), key)
+        request = IdempotentRequest(database, key, timedelta(minutes=1))
         response = await run_idempotently(request, create)
     assert response.body == str(key is not None).encode()
 
