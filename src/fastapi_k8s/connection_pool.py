@@ -29,8 +29,19 @@ CLEANUP_SECONDS = 1.0
 MAX_IDLE_SECONDS = 300.0
 """After this time without use a connection is replaced: a firewall may have forgotten it."""
 
-LAST_INTERVAL_WEIGHT = 0.05
-"""How much the last interval counts in the moving average, which covers about 20 intervals."""
+WINDOW_SECONDS = 0.5
+"""How long the queue measures before it changes its estimate.
+
+While the server handles hundreds of requests at once, no connection becomes free for 0.2 s. That
+must not look like a slow database.
+"""
+
+MAX_INTERVAL_GROWTH = 1.1
+"""How much the estimated interval may grow from one window to the next.
+
+Refusals take CPU time from the requests that are served. If the estimate followed at once, more and
+more requests would be refused, also when the database is fast again.
+"""
 
 
 class ConnectionQueue:
@@ -40,8 +51,11 @@ class ConnectionQueue:
         self._timeout_seconds = timeout_seconds
         self._free = asyncio.Semaphore(size)
         self._waiting = 0
-        # The mean time between two calls of `leave` while nothing is free.
+        # The estimated time between two calls of `leave` while nothing is free. Nobody is refused
+        # before the first window has ended.
         self._interval_seconds = 0.0
+        self._window_seconds = 0.0
+        self._window_intervals = 0
         self._interval_began_at = 0.0
 
     async def enter(self) -> None:
@@ -60,10 +74,21 @@ class ConnectionQueue:
         """Admit the next user."""
         if self._free.locked():
             now = monotonic()
-            interval = now - self._interval_began_at
-            self._interval_seconds += LAST_INTERVAL_WEIGHT * (interval - self._interval_seconds)
+            self._add_interval(now - self._interval_began_at)
             self._interval_began_at = now
         self._free.release()
+
+    def _add_interval(self, seconds: float) -> None:
+        self._window_seconds += seconds
+        self._window_intervals += 1
+        if self._window_seconds < WINDOW_SECONDS:
+            return
+        mean = self._window_seconds / self._window_intervals
+        if self._interval_seconds > 0:
+            mean = min(mean, self._interval_seconds * MAX_INTERVAL_GROWTH)
+        self._interval_seconds = mean
+        self._window_seconds = 0.0
+        self._window_intervals = 0
 
     async def _wait(self) -> None:
         if self._expected_wait_seconds() > self._timeout_seconds:

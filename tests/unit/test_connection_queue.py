@@ -93,6 +93,26 @@ async def test_it_accepts_more_users_when_the_work_becomes_faster(clock: Clock) 
     await serve_everyone(queue, waiting, clock, seconds=0.01)
 
 
+async def test_a_pause_in_which_nobody_leaves_hardly_changes_the_estimate(clock: Clock) -> None:
+    """Otherwise refusals could begin without a fault, and the CPU time they take would go on."""
+    queue = ConnectionQueue(1, TIMEOUT_SECONDS)
+    await queue.enter()
+    await serve_everyone(queue, await start_waiting(queue, 100), clock, seconds=0.01)
+    await serve_everyone(queue, await start_waiting(queue, 1), clock, seconds=9)
+    waiting = await start_waiting(queue, 800)
+    assert not any(task.done() for task in waiting)
+    await serve_everyone(queue, waiting, clock, seconds=0.01)
+
+
+async def test_it_refuses_nobody_before_it_has_measured_for_half_a_second(clock: Clock) -> None:
+    queue = ConnectionQueue(1, TIMEOUT_SECONDS)
+    await queue.enter()
+    await serve_everyone(queue, await start_waiting(queue, 1), clock, seconds=0.4)
+    waiting = await start_waiting(queue, 100)
+    assert not any(task.done() for task in waiting)
+    await serve_everyone(queue, waiting, clock, seconds=0.01)
+
+
 async def test_it_refuses_at_once_if_nobody_has_left_for_the_timeout(clock: Clock) -> None:
     queue = ConnectionQueue(2, TIMEOUT_SECONDS)
     await occupy(queue, 2)
