@@ -1,6 +1,7 @@
 """Applications that Gunicorn serves in tests, instead of the application itself."""
 
 import asyncio
+import gc
 import os
 import time
 from collections.abc import AsyncIterator
@@ -40,6 +41,10 @@ def create_app_with_test_routes() -> FastAPI:
     @app.get("/process-of-middleware")
     async def get_process_of_middleware(request: Request) -> int:
         return int(request.scope["process_of_middleware"])
+
+    @app.get("/garbage-collection")
+    async def get_garbage_collection() -> dict[str, int]:
+        return {"threshold": gc.get_threshold()[0], "frozen_objects": gc.get_freeze_count()}
 
     @app.get("/process")
     async def get_process() -> int:

@@ -211,6 +211,15 @@ async def test_the_middleware_is_built_once_before_the_workers_are_forked(
         assert processes == {gunicorn.process.pid}
 
 
+async def test_workers_rarely_collect_garbage_and_never_visit_the_imported_code(
+    environment: dict[str, str],
+) -> None:
+    with running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn:
+        garbage_collection = gunicorn.get("/garbage-collection")
+        assert garbage_collection["threshold"] == server.GC_THRESHOLD
+        assert garbage_collection["frozen_objects"] > 10_000
+
+
 async def test_every_line_of_output_is_json_on_stdout_without_a_secret(
     environment: dict[str, str],
 ) -> None:

@@ -27,6 +27,13 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (not a predictable temporary file
 BINDV6ONLY = Path("/proc/sys/net/ipv6/bindv6only")
 """0 if an IPv6 socket accepts IPv4 connections too. Absent in a kernel without IPv6."""
 
+GC_THRESHOLD = 20_000
+"""How many more objects are allocated than freed before the next garbage collection.
+
+With Python's 2,000, the objects of requests in flight survive many collections: 800 requests in
+flight cost 50 % more CPU time each, and p99 of /health was 84 ms instead of 6.
+"""
+
 
 def all_interfaces(port: str) -> str:
     """The address to listen on for clients of IPv6 and IPv4, as far as the kernel has both."""
@@ -83,6 +90,7 @@ def when_ready(arbiter: Arbiter) -> None:
     # Garbage collection in a worker would write to memory pages that it shares with the master,
     # and so copy them.
     gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
 
 
 def pre_fork(arbiter: Arbiter, worker: DrainingWorker) -> None:
