@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -353,6 +354,20 @@ async def test_a_killed_worker_is_replaced_without_losing_a_count_or_leaving_a_f
         assert gunicorn.find_metrics_files() == files
 
 
+async def test_after_the_master_was_killed_the_worker_stops_and_another_master_can_start(
+    environment: dict[str, str],
+) -> None:
+    with running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn:
+        worker = gunicorn.get_worker()
+        gunicorn.process.kill()
+        wait_until(partial(has_exited, worker), 20, "the exit")
+        assert "master was killed" in gunicorn.stdout.read_text()
+        for file in gunicorn.find_metrics_files():
+            shutil.rmtree(file.parent)
+    with running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn:
+        assert gunicorn.get_worker() != worker
+
+
 async def test_a_reload_replaces_the_workers_and_keeps_the_counts(
     environment: dict[str, str],
 ) -> None:
@@ -596,7 +611,11 @@ async def test_a_reload_under_load_loses_no_request(
 
 
 def has_exited(pid: int) -> bool:
-    return not Path(f"/proc/{pid}").exists()
+    """Whether a process has exited. Nobody may have waited for it: it can be a zombie."""
+    try:
+        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 async def test_a_sigterm_while_a_worker_is_forked_is_not_lost(

@@ -5,6 +5,7 @@ docs/decisions/0009-drain-in-the-worker.md has the reasons and the figures.
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -41,14 +42,20 @@ class DrainingServer(uvicorn.Server):
     """Continues to serve for DRAIN_SECONDS after SIGTERM.
 
     Meanwhile /ready fails, /health succeeds, and every response closes its connection. `notify` is
-    the heartbeat of the worker. After `max_requests` the server drains too, but stays ready.
+    the heartbeat of the worker. After `max_requests` the server drains too, but stays ready. If
+    Gunicorn's master is killed, the server drains as after SIGTERM.
     """
 
     def __init__(
-        self, config: uvicorn.Config, notify: Callable[[], None], max_requests: int
+        self,
+        config: uvicorn.Config,
+        notify: Callable[[], None],
+        max_requests: int,
+        master_pid: int,
     ) -> None:
         super().__init__(config)
         self._notify = notify
+        self._master_pid = master_pid
         self._max_requests = max_requests
         self._drain_has_begun = False
         self._stop_signals: set[signal.Signals] = set()
@@ -100,9 +107,12 @@ class DrainingServer(uvicorn.Server):
     async def _send_heartbeats(self) -> None:
         # Not by Uvicorn's `callback_notify`. It is called by the wall clock, so the heartbeat would
         # stop if that clock is set back. It also ends before the requests in flight.
-        while True:
+        while os.getppid() == self._master_pid:
             self._notify()
             await asyncio.sleep(HEARTBEAT_SECONDS)
+        # Otherwise the worker would keep the port, and the next master could not start.
+        logger.error("the worker stops, because Gunicorn's master was killed")
+        self._start_drain()
 
     async def _wait_tasks_to_complete(self) -> None:
         """Wait for the requests in flight, then cancel those that are left.
@@ -204,7 +214,8 @@ class DrainingWorker(UvicornWorker):
         if not self._was_stopped_early():
             # uvloop closes the file descriptor of another object than a `socket` twice.
             sockets = [listener.sock for listener in self.sockets]
-            DrainingServer(self.config, self.notify, self.max_requests).run(sockets)
+            server = DrainingServer(self.config, self.notify, self.max_requests, self.ppid)
+            server.run(sockets)
 
     def _was_stopped_early(self) -> bool:
         signals = set()
