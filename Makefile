@@ -66,7 +66,11 @@ test-faults: .venv ## Run the tests of faults, crashes and load
 
 .PHONY: test-container
 test-container: .venv ## Run the tests of the image and the Compose stack (Docker)
-	@$(RUN) pytest -n 2 --dist worksteal tests/container
+	@$(RUN) pytest -n 2 --dist worksteal tests/container tests/faults/test_faults.py
+
+.PHONY: faults
+faults: .docker .venv ## Let PostgreSQL and Redis fail, and write what happens into docs/operations.md (Docker)
+	@WRITE_FAULTS=1 $(RUN) pytest tests/faults/test_faults.py
 
 # template
 .PHONY: test-template

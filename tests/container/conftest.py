@@ -171,8 +171,10 @@ def network(docker: DockerClient) -> str:
 
 
 @contextmanager
-def run_postgres(docker: DockerClient, network: str, name: str) -> Iterator[Container]:
-    """Run PostgreSQL 18 with this host name in the network."""
+def run_postgres(
+    docker: DockerClient, network: str, name: str, **options: Any
+) -> Iterator[Container]:
+    """Run PostgreSQL 18 with this host name in the network, and more options of `docker run`."""
     container = docker.run(
         POSTGRES_IMAGE,
         detach=True,
@@ -180,6 +182,7 @@ def run_postgres(docker: DockerClient, network: str, name: str) -> Iterator[Cont
         labels=LABELS,
         networks=[network],
         network_aliases=[name],
+        **options,
     )
     try:
         is_ready = ["pg_isready", "--host=127.0.0.1", "--username=app"]
@@ -190,10 +193,15 @@ def run_postgres(docker: DockerClient, network: str, name: str) -> Iterator[Cont
 
 
 @contextmanager
-def run_redis(docker: DockerClient, network: str, name: str) -> Iterator[Container]:
-    """Run Redis 8 with this host name in the network."""
+def run_redis(docker: DockerClient, network: str, name: str, **options: Any) -> Iterator[Container]:
+    """Run Redis 8 with this host name in the network, and more options of `docker run`."""
     container = docker.run(
-        REDIS_IMAGE, detach=True, labels=LABELS, networks=[network], network_aliases=[name]
+        REDIS_IMAGE,
+        detach=True,
+        labels=LABELS,
+        networks=[network],
+        network_aliases=[name],
+        **options,
     )
     try:
         ping = ["redis-cli", "ping"]
