@@ -17,7 +17,10 @@ CHECK_INTERVAL_SECONDS = 0.1
 
 @dataclass(slots=True)
 class RequestInProgress:
-    """A request with its deadline. `late_response` is sent after it."""
+    """A request, and the time of `monotonic` until which its response has to begin.
+
+    `late_response` sends the 503 to a request that is late.
+    """
 
     scope: Scope
     receive: Receive
@@ -27,7 +30,7 @@ class RequestInProgress:
     late_response: asyncio.Task[None] | None = None
 
     def is_late(self) -> bool:
-        """Whether the deadline is over before the response has begun."""
+        """Whether the deadline has passed before the response has begun."""
         # ObservabilityMiddleware records the status when the response begins.
         return monotonic() >= self.deadline and "response_status" not in self.scope
 
@@ -40,7 +43,7 @@ class RequestInProgress:
 
 
 class DeadlineMiddleware:
-    """Answers 503 if the response has not begun after `timeout_seconds`, and cancels the request.
+    """Sends 503 if the response has not begun after `timeout_seconds`, and cancels the request.
 
     The time in which the server waits for the body does not count. It has its own limit, which is
     REQUEST_READ_TIMEOUT.
@@ -63,17 +66,27 @@ class DeadlineMiddleware:
         deadline = monotonic() + self._timeout_seconds
         request = RequestInProgress(scope, receive, send, copy_context(), deadline)
 
-        async def receive_and_restart() -> Message:
+        body_is_complete = False
+
+        async def receive_and_extend_deadline() -> Message:
+            nonlocal body_is_complete
+            if body_is_complete:
+                # This waits for the client to disconnect. A request may do so while it works.
+                return await receive()
+            remaining_seconds = request.deadline - monotonic()
             request.deadline = inf
-            message = await receive()
-            request.deadline = monotonic() + self._timeout_seconds
+            try:
+                message = await receive()
+            finally:
+                request.deadline = monotonic() + remaining_seconds
+            body_is_complete = not message.get("more_body", False)
             return message
 
         self._requests[task] = request
         if not self._timer_is_running:
             self._start_timer()
         try:
-            await self._app(scope, receive_and_restart, send)
+            await self._app(scope, receive_and_extend_deadline, send)
         except asyncio.CancelledError:
             if request.late_response is None:
                 raise  # the server shuts down

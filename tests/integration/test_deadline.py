@@ -16,7 +16,7 @@ from fastapi_k8s.main import create_app
 from fastapi_k8s.settings import Settings
 from tests.conftest import LogLines, MakeSettings, Serve
 
-TIMEOUT_SECONDS = 0.5
+TIMEOUT_SECONDS = 1.0
 COUNT_SLEEPING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
 
 
@@ -42,7 +42,7 @@ def create_slow_app(settings: Settings) -> FastAPI:
     async def stream() -> StreamingResponse:
         async def parts() -> AsyncIterator[str]:
             yield "a"
-            await asyncio.sleep(3 * TIMEOUT_SECONDS)
+            await asyncio.sleep(1.5 * TIMEOUT_SECONDS)
             yield "b"
 
         return StreamingResponse(parts())
@@ -50,6 +50,24 @@ def create_slow_app(settings: Settings) -> FastAPI:
     @app.post("/body")
     async def read_body(request: Request) -> int:
         return len(await request.body())
+
+    @app.post("/parts")
+    async def read_body_slowly(request: Request) -> int:
+        size = 0
+        async for part in request.stream():
+            size += len(part)
+            await asyncio.sleep(0.5 * TIMEOUT_SECONDS)
+        return size
+
+    @app.get("/connected")
+    async def poll_while_connected(request: Request) -> None:
+        while not await request.is_disconnected():
+            await asyncio.sleep(0.05)
+
+    @app.get("/disconnect")
+    async def wait_for_disconnect(request: Request) -> None:
+        while not await request.is_disconnected():
+            await request.receive()
 
     @app.get("/cleanup")
     async def clean_up_slowly() -> None:
@@ -71,7 +89,14 @@ async def service(make_settings: MakeSettings, serve: Serve) -> AsyncIterator[ht
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/async"), ("GET", "/thread"), ("POST", "/statements"), ("GET", "/cleanup")],
+    [
+        ("GET", "/async"),
+        ("GET", "/thread"),
+        ("POST", "/statements"),
+        ("GET", "/cleanup"),
+        ("GET", "/connected"),
+        ("GET", "/disconnect"),
+    ],
 )
 async def test_a_late_request_gets_503_and_may_be_retried(
     service: httpx.AsyncClient, log_lines: LogLines, method: str, path: str
@@ -113,11 +138,23 @@ async def test_the_time_in_which_the_client_sends_the_body_does_not_count(
 ) -> None:
     async def slow_body() -> AsyncIterator[bytes]:
         yield b"a"
-        await asyncio.sleep(3 * TIMEOUT_SECONDS)
+        await asyncio.sleep(1.5 * TIMEOUT_SECONDS)
         yield b"b"
 
     response = await service.post("/body", content=slow_body())
     assert (response.status_code, response.json()) == (200, 2)
+
+
+async def test_the_time_between_two_parts_of_the_body_counts(service: httpx.AsyncClient) -> None:
+    """Otherwise a request that reads its body in parts would have a deadline for each of them."""
+
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(40):
+            yield b"a"
+            await asyncio.sleep(0.1 * TIMEOUT_SECONDS)
+
+    response = await service.post("/parts", content=parts())
+    assert response.status_code == 503
 
 
 async def test_requests_after_a_pause_have_a_deadline_too(service: httpx.AsyncClient) -> None:
