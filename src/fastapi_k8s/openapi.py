@@ -86,7 +86,8 @@ def _remove_null_from_parameters(document: dict[str, Any]) -> None:
     for operations in document["paths"].values():
         for operation in operations.values():
             for parameter in operation.get("parameters", []):
-                schema = parameter["schema"]
+                # A parameter in `openapi_extra` can have `$ref` or `content` instead.
+                schema = parameter.get("schema", {})
                 types = [each for each in schema.pop("anyOf", []) if each != {"type": "null"}]
                 if len(types) > 1:
                     schema["anyOf"] = types

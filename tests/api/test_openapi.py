@@ -150,6 +150,17 @@ def test_an_optional_parameter_has_the_schema_of_its_value(make_settings: MakeSe
     assert not any(parameter["required"] for parameter in parameters)
 
 
+def test_a_parameter_without_a_schema_of_its_own_is_kept(make_settings: MakeSettings) -> None:
+    reference = {"$ref": "#/components/parameters/Tenant"}
+    app = create_app(make_settings())
+
+    @app.get("/things", openapi_extra={"parameters": [reference]})
+    async def list_things() -> int:
+        raise NotImplementedError
+
+    assert app.openapi()["paths"]["/things"]["get"]["parameters"] == [reference]
+
+
 def test_a_route_that_is_added_later_is_documented_in_the_same_way(
     make_settings: MakeSettings,
 ) -> None:
