@@ -167,6 +167,7 @@ async def test_a_commit_continues_if_the_request_is_cancelled(
     async def set_committed() -> None:
         committed.set()
 
+    block_is_left = asyncio.Event()
     settings = make_settings(database_url=own_postgres.url, database_statement_timeout=60)
     await execute_sql(own_postgres.url, "CREATE TABLE t (a integer)")
     async with open_database(settings, pool_size=1) as database:
@@ -175,11 +176,14 @@ async def test_a_commit_continues_if_the_request_is_cancelled(
             async with database.transaction(after_commit=set_committed) as connection:
                 await connection.execute("INSERT INTO t VALUES (1)")
                 own_postgres.freeze()
+                asyncio.get_running_loop().call_soon(block_is_left.set)
 
         try:
             task = asyncio.create_task(write())
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(task, 0.5)
+            await asyncio.wait_for(block_is_left.wait(), 10)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
             assert not committed.is_set()
         finally:
             own_postgres.thaw()
@@ -231,7 +235,8 @@ async def test_closing_waits_for_a_commit_in_progress(make_settings: MakeSetting
 async def test_no_connection_is_503_at_the_end_of_the_pool_timeout(
     make_settings: MakeSettings,
 ) -> None:
-    settings = make_settings(database_pool_timeout=0.1)
+    # The timeout also limits how long the first connection may take to open.
+    settings = make_settings(database_pool_timeout=2)
     async with open_database(settings, pool_size=1) as database, database.connection():
         with pytest.raises(DatabaseUnavailableError):
             await get_pid(database)
