@@ -27,7 +27,7 @@ CLEANUP_SECONDS = 1.0
 """
 
 MAX_IDLE_SECONDS = 300.0
-"""After this time without use a connection is replaced: a firewall may have forgotten it."""
+"""After this time without use a connection is replaced: a firewall may have dropped it."""
 
 WINDOW_SECONDS = 0.5
 """How long the queue measures before it changes its estimate.
@@ -136,7 +136,10 @@ class ConnectionPool:
             raise
 
     def release(self, connection: Connection) -> None:
-        """Take back a connection on which no statement and no transaction is in progress."""
+        """Take back a connection on which no statement is in progress.
+
+        It is closed if it is in a transaction. Other state of the session, such as `SET`, is kept.
+        """
         is_usable = connection in self._current and not connection.is_closed()
         if is_usable and not connection.is_in_transaction():
             self._idle.append((connection, monotonic()))
