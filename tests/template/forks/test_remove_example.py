@@ -23,6 +23,7 @@ FAULT_TEST = "test_responses_are_those_of_the_page_and_the_application_recovers"
 INDEPENDENT_OF_THE_EXAMPLE = (
     "tests/container",
     f"tests/faults/test_faults.py::{FAULT_TEST}[Redis",
+    "tests/faults/test_recovery.py",
     "tests/integration/test_run.py",
 )
 """Slow tests that run in the service of test_rename.py. Here, one test builds the image and another
