@@ -120,7 +120,7 @@ audit: | $(OWN_UV) ## Check the locked packages for known vulnerabilities
 
 ##@ Benchmarks
 .PHONY: bench
-bench: .image .venv ## Measure CPU time, start and memory of the image next to bare FastAPI (IMAGE=)
+bench: .image .venv ## Measure the image next to bare FastAPI (IMAGE=); WRITE=1 updates docs/benchmarks.md
 	@IMAGE="$(or $(IMAGE),$(IMAGE_NAME):latest)" $(RUN) --group bench python -m tools.benchmarks.service
 
 .PHONY: soak

@@ -9,6 +9,7 @@ from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from time import time
+from typing import NamedTuple
 
 from tools.dev.servers import free_port
 
@@ -68,6 +69,13 @@ class Image:
         ]
 
 
+class Start(NamedTuple):
+    """Seconds until the first 200, from `docker start` and from the start of the first process."""
+
+    seconds: float
+    process_seconds: float
+
+
 class Container:
     """Gunicorn in a container, ready when GET /health returns 200."""
 
@@ -77,8 +85,8 @@ class Container:
         self._environment = environment
         self._id = ""
         self._port = 0
-        self.start_seconds = 0.0
-        """From the start of its first process to the first 200, once it has started."""
+        self.start_durations = Start(0, 0)
+        """Those of its last start."""
 
     @property
     def url(self) -> str:
@@ -91,9 +99,11 @@ class Container:
         options = self._image.options(self._environment)
         output = docker("create", *options, self._image.name, *self._command, bind)
         self._id = output.stdout.strip()
+        start_time = time()
         docker("start", self._id)
         wait_for_health(self.url, self._id)
-        self.start_seconds = time() - self._started_at()
+        now = time()
+        self.start_durations = Start(now - start_time, now - self._started_at())
 
     def remove(self) -> None:
         """Kill and remove the container, if it was created."""
@@ -111,9 +121,12 @@ class Container:
             ticks += int(utime) + int(stime)
         return ticks / os.sysconf("SC_CLK_TCK")
 
-    def memory_mib(self) -> float:
-        """Proportional set size of the processes, in MiB: pages that they share count once."""
-        return sum(_proportional_set_size_kib(pid) for pid in self._pids()) / 1024
+    def memory_mb(self) -> float:
+        """Proportional set size of the processes: pages that they share count once.
+
+        In megabytes of 10^6 bytes.
+        """
+        return sum(_proportional_set_size_kib(pid) for pid in self._pids()) * 1024 / 1e6
 
     def _pids(self) -> list[int]:
         """The processes as this machine's kernel numbers them."""

@@ -1,6 +1,7 @@
 """The `docker` command for benchmarks, which leave nothing behind when they are interrupted."""
 
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from subprocess import PIPE, Popen
@@ -43,6 +44,11 @@ def docker(*arguments: str) -> Output:
     if process.returncode:
         sys.exit(f"bench: {' '.join(command)} failed:\n{stdout}{stderr}")
     return Output(stdout, stderr)
+
+
+def compressed_mb(image: str) -> float:
+    """The size of an image as a registry stores it, in megabytes of 10^6 bytes."""
+    return int(subprocess.getoutput(f"docker save {image} | gzip | wc -c")) / 1e6
 
 
 def wait_for_health(url: str, container: str) -> None:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from statistics import median
 
-from .containers import PLAIN_GUNICORN, SERVICE, Container, Image, run_containers
+from .containers import PLAIN_GUNICORN, SERVICE, Container, Image, Start, run_containers
+from .docker_cli import compressed_mb
 from .wrk import count_requests
 
 STARTS = 9
@@ -17,45 +18,54 @@ WITHOUT_PRELOAD = "tools.benchmarks.without_preload:create_app()"
 
 @dataclass(frozen=True)
 class Footprint:
-    """Medians: the seconds of a start, and MiB of memory after load."""
+    """Medians: seconds of a start, and megabytes of 10^6 bytes of memory after load."""
 
+    docker_start_seconds: float
+    """From `docker start` to the first 200."""
     start_seconds: float
+    """From the start of the first process to the first 200."""
     bare_start_seconds: float
-    one_worker_mib: float
-    preloaded_workers_mib: float
-    separate_workers_mib: float
+    one_worker_mb: float
+    bare_worker_mb: float
+    preloaded_workers_mb: float
+    separate_workers_mb: float
     """Memory of `WORKERS` workers without preload, each of which imports the application."""
+    image_mb: float
+    """The size of the image as a registry stores it."""
 
 
 def measure_footprint(image: Image, database_url: str) -> Footprint:
     """Start containers one after the other and measure them."""
     service = image.container(*SERVICE, DATABASE_URL=database_url)
     bare = image.container(*PLAIN_GUNICORN, "--preload", BARE)
-    start_pairs = [(_start_seconds(service), _start_seconds(bare)) for _ in range(STARTS + 1)]
+    start_pairs = [(_start(service), _start(bare)) for _ in range(STARTS + 1)]
     start_pairs = start_pairs[1:]  # the first start reads the image's files from the disk
 
     workers = {"DATABASE_URL": database_url, "WEB_CONCURRENCY": str(WORKERS)}
     preloaded_workers = image.container(*SERVICE, **workers)
     separate_workers = image.container(*PLAIN_GUNICORN, WITHOUT_PRELOAD, **workers)
     return Footprint(
-        start_seconds=median(start for start, _ in start_pairs),
-        bare_start_seconds=median(start for _, start in start_pairs),
-        one_worker_mib=_median_memory_mib(service),
-        preloaded_workers_mib=_median_memory_mib(preloaded_workers),
-        separate_workers_mib=_median_memory_mib(separate_workers),
+        docker_start_seconds=median(start.seconds for start, _ in start_pairs),
+        start_seconds=median(start.process_seconds for start, _ in start_pairs),
+        bare_start_seconds=median(start.process_seconds for _, start in start_pairs),
+        one_worker_mb=_median_memory_mb(service),
+        bare_worker_mb=_median_memory_mb(bare),
+        preloaded_workers_mb=_median_memory_mb(preloaded_workers),
+        separate_workers_mb=_median_memory_mb(separate_workers),
+        image_mb=compressed_mb(image.name),
     )
 
 
-def _start_seconds(container: Container) -> float:
+def _start(container: Container) -> Start:
     with run_containers(container):
-        return container.start_seconds
+        return container.start_durations
 
 
-def _median_memory_mib(container: Container) -> float:
-    return median(_memory_mib_after_load(container) for _ in range(MEMORY_ROUNDS))
+def _median_memory_mb(container: Container) -> float:
+    return median(_memory_mb_after_load(container) for _ in range(MEMORY_ROUNDS))
 
 
-def _memory_mib_after_load(container: Container) -> float:
+def _memory_mb_after_load(container: Container) -> float:
     with run_containers(container):
-        count_requests(f"{container.url}/version", LOAD_SECONDS)
-        return container.memory_mib()
+        count_requests(f"{container.url}/health", LOAD_SECONDS)
+        return container.memory_mb()

@@ -1,7 +1,6 @@
 """`make bench-image`: size, build time and start time of the image, as a Markdown table."""
 
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from tools.checkout import copy_checkout
 
 from .docker_cli import (
     HARDENED,
+    compressed_mb,
     docker,
     exit_on_interrupt,
     remove_containers,
@@ -71,8 +71,8 @@ def _size_rows(context: Path) -> Iterator[str]:
     _build_base(context)
     _build("dockerfile.dev", context, f"--file={context}/Dockerfile.dev")
     _build("development", context, "--target=development")
-    image = _compressed_mb("production")
-    base = _compressed_mb("base")
+    image = compressed_mb(f"{REPOSITORY}:production")
+    base = compressed_mb(f"{REPOSITORY}:base")
     yield _row("Compressed, MB", image, MAX_COMPRESSED_MB)
     yield _row("`PYTHON_IMAGE` alone, compressed, MB", base)
     yield _row("Compressed, as a share of `PYTHON_IMAGE`", image / base)
@@ -117,12 +117,6 @@ def _build(tag: str, context: Path, *flags: str) -> Build:
     seconds = monotonic() - start_time
     cached_step = r"(?ms)^(#\d+) \[dependencies [^\n]*uv sync.*^\1 CACHED$"
     return Build(seconds, dependencies_cached=bool(re.search(cached_step, output.stderr)))
-
-
-def _compressed_mb(tag: str) -> float:
-    """The size of an image as a registry stores it, in megabytes of 10^6 bytes."""
-    command = f"docker save {REPOSITORY}:{tag} | gzip | wc -c"
-    return int(subprocess.getoutput(command)) / 1e6
 
 
 def _disk_mb(tag: str) -> float:

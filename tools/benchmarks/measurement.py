@@ -16,12 +16,25 @@ Samples = dict[str, list[float]]
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """The case with which another one is compared, and the least share that is acceptable.
+
+    A share is the CPU time per request of the case `name` divided by that of the other: 0.5 means
+    that the other needs twice the CPU time, so that one core serves half as many requests.
+    """
+
+    name: str
+    target: float | None = None
+
+
+@dataclass(frozen=True)
 class Case:
     """Requests of one kind to one container. Without a wrk script they are GET requests."""
 
     name: str
     container: Container
     path: str = ""
+    comparison: Comparison | None = None
     script: Path | None = None
     script_arguments: tuple[str, ...] = ()
 
@@ -31,20 +44,6 @@ class Case:
         url = self.container.url + self.path
         requests = count_requests(url, seconds, self.script, self.script_arguments)
         return (self.container.cpu_seconds() - before) / requests * 1e6
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The case `name` as a share of the case `baseline`, and the least share that is acceptable.
-
-    A share is the baseline's CPU time per request divided by the case's: 0.5 means that the case
-    needs twice the CPU time, so that one core serves half as many requests.
-    """
-
-    description: str
-    name: str
-    baseline: str
-    target: float | None = None
 
 
 def measure_in_rounds(cases: Sequence[Case]) -> Samples:
@@ -61,7 +60,7 @@ def measure_in_rounds(cases: Sequence[Case]) -> Samples:
     return samples
 
 
-def shares(samples: Samples, comparison: Comparison) -> list[float]:
-    """The share of each round."""
-    pairs = zip(samples[comparison.baseline], samples[comparison.name], strict=True)
-    return [baseline / case for baseline, case in pairs]
+def shares(samples: Samples, name: str, baseline: str) -> list[float]:
+    """The share of each round: see `Comparison`."""
+    pairs = zip(samples[baseline], samples[name], strict=True)
+    return [baseline_time / time for baseline_time, time in pairs]

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
@@ -16,11 +17,18 @@ from tools.dev.servers import Postgres, ServerError, Valkey, running_servers
 
 from .containers import SERVICE, Image, run_containers
 from .docker_cli import exit_on_interrupt, remove_containers
-from .endpoints import ENDPOINT_COMPARISONS, endpoint_cases
+from .endpoints import endpoint_cases
 from .footprint import measure_footprint
-from .items import ITEM_COMPARISONS, item_cases  # example
-from .measurement import Samples, measure_in_rounds
-from .report import markdown
+from .items import item_cases  # example
+from .measurement import measure_in_rounds
+from .overload.measurement import measure_load_curves  # example
+from .overload.picture import PICTURE, load_curves_svg  # example
+from .overload.report import load_table, target_table  # example
+from .page import require_sections, write_sections
+from .report import case_table, footprint_table
+
+SECTIONS = ["versions", "endpoints", "footprint"]
+SECTIONS += ["items", "load", "load targets"]  # example
 
 PRINT_VERSIONS = """
 import platform
@@ -31,24 +39,40 @@ print(f"Python {platform.python_version()}", *versions, sep=", ")
 """
 
 
-def main() -> None:
-    """Print the tables for the image that the variable IMAGE names.
+@dataclass
+class Results:
+    """What was measured: the text of each section of the page, and the picture."""
 
-    Exits with a message and a code other than 0 if that is impossible.
+    sections: dict[str, str] = field(default_factory=dict)
+    picture: str = ""  # example
+
+
+def main() -> None:
+    """Measure the image that the variable IMAGE names, and print the tables.
+
+    If the variable WRITE is not empty, write them into the page too. Exits with a message and a
+    code other than 0 if that is impossible.
     """
     _check_machine()
+    must_write = bool(os.environ.get("WRITE"))
+    if must_write:
+        require_sections(SECTIONS)
     exit_on_interrupt()
     measured_core, *other_cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, other_cores)  # wrk and the databases inherit it
-    label = f"bench-{uuid4().hex[:12]}"
-    image = Image(os.environ["IMAGE"], label, measured_core)
+    os.sched_setaffinity(0, other_cores)  # the clients and the databases inherit it
+    image = Image(os.environ["IMAGE"], f"bench-{uuid4().hex[:12]}", measured_core)
+    results = Results()
     try:
         with TemporaryDirectory(prefix="bench-") as folder:
-            _measure(image, Path(folder))
+            _measure(image, Path(folder), results)
     except ServerError as error:
         sys.exit(f"bench: {error}")
     finally:
         remove_containers(image.label)
+    print(*results.sections.values(), sep="\n\n")
+    if must_write:
+        write_sections(results.sections)
+        PICTURE.write_text(results.picture)  # example
 
 
 def _check_machine() -> None:
@@ -61,30 +85,46 @@ def _check_machine() -> None:
         sys.exit("bench: it needs two cores, one of them for what is measured")
 
 
-def _measure(image: Image, folder: Path) -> None:
+def _measure(image: Image, folder: Path, results: Results) -> None:
     postgres = Postgres(folder / "postgresql")
     valkey = Valkey(folder / "valkey")
+    results.sections["versions"] = f"Measured with {_versions(image)}."
     with running_servers(postgres, valkey):
         _print_progress("preparing")
         image.run("fastapi-k8s", "migrate", DATABASE_URL=postgres.url)
-        _print_progress("CPU time per request, about five minutes")
-        samples = _measure_requests(image, postgres, valkey, folder)
-        _print_progress("start and memory, about two minutes")
+        _measure_requests(image, postgres, valkey, folder, results)
+        _print_progress("start, memory and size, about two minutes")
         footprint = measure_footprint(image, postgres.url)
-    comparisons = [*ENDPOINT_COMPARISONS]
-    comparisons += ITEM_COMPARISONS  # example
-    print(markdown(samples, comparisons, footprint))
-    print(f"\n`{image.name}`: {image.run('python', '-c', PRINT_VERSIONS).strip()}.")
+    results.sections["footprint"] = footprint_table(footprint)
 
 
-def _measure_requests(image: Image, postgres: Postgres, valkey: Valkey, folder: Path) -> Samples:
+def _measure_requests(
+    image: Image, postgres: Postgres, valkey: Valkey, folder: Path, results: Results
+) -> None:
     service = image.container(*SERVICE, DATABASE_URL=postgres.url, REDIS_URL=valkey.url)
     with ExitStack() as stack:
         stack.enter_context(run_containers(service))
-        cases = stack.enter_context(endpoint_cases(image, postgres.url, service))
-        items = item_cases(image, postgres.url, valkey.url, service, folder)  # example
-        cases += stack.enter_context(items)  # example
-        return measure_in_rounds(cases)
+        endpoints = stack.enter_context(endpoint_cases(image, postgres.url, service))
+        cases = [*endpoints]
+        # example
+        items = stack.enter_context(item_cases(image, postgres.url, valkey.url, service, folder))
+        cases += items.cases
+        # end example
+        _print_progress("CPU time per request, about five minutes")
+        samples = measure_in_rounds(cases)
+        results.sections["endpoints"] = case_table(endpoints, samples)
+        # example
+        results.sections["items"] = case_table(items.cases, samples)
+        _print_progress("overload, about two minutes")
+        curves = measure_load_curves(items.load_cases)
+        results.sections["load"] = load_table(curves)
+        results.sections["load targets"] = target_table(curves)
+        results.picture = load_curves_svg(curves)
+        # end example
+
+
+def _versions(image: Image) -> str:
+    return image.run("python", "-c", PRINT_VERSIONS).strip()
 
 
 def _print_progress(step: str) -> None:

@@ -14,6 +14,8 @@ EXAMPLE_FILES = (
     f"{MIGRATIONS_FOLDER}/0002_items.py",
     "tests/*/test_items*.py",
     "tools/benchmarks/*items*",
+    "tools/benchmarks/overload/*",
+    "docs/load-curve.svg",
     "tools/template/remove_example.py",
     "tests/template/*/test_remove_example.py",
 )
