@@ -69,13 +69,6 @@ def create_slow_app(settings: Settings) -> FastAPI:
         while not await request.is_disconnected():
             await request.receive()
 
-    @app.get("/cleanup")
-    async def clean_up_slowly() -> None:
-        try:
-            await asyncio.sleep(60)
-        finally:
-            await asyncio.sleep(1)
-
     return app
 
 
@@ -93,7 +86,6 @@ async def service(make_settings: MakeSettings, serve: Serve) -> AsyncIterator[ht
         ("GET", "/async"),
         ("GET", "/thread"),
         ("POST", "/statements"),
-        ("GET", "/cleanup"),
         ("GET", "/connected"),
         ("GET", "/disconnect"),
     ],
@@ -111,6 +103,26 @@ async def test_a_late_request_gets_503_and_may_be_retried(
     assert line["status"] == 503
     assert line["request_id"] == response.json()["request_id"]
     assert line["duration_ms"] >= TIMEOUT_SECONDS * 1000
+
+
+async def test_the_response_does_not_wait_for_the_cleanup_of_the_request(
+    make_settings: MakeSettings, serve: Serve
+) -> None:
+    app = create_app(make_settings(request_timeout=TIMEOUT_SECONDS))
+    cleanup_may_end = asyncio.Event()
+
+    @app.get("/cleanup")
+    async def clean_up() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await cleanup_may_end.wait()
+
+    async with serve(app) as client:
+        async with asyncio.timeout(10):
+            response = await client.get("/cleanup")
+        cleanup_may_end.set()
+    assert response.status_code == 503
 
 
 async def test_a_late_request_runs_no_further_statement(

@@ -8,7 +8,7 @@ from fastapi_k8s import error_log
 from fastapi_k8s.error_log import LOG_INTERVAL_SECONDS, ErrorLog
 
 
-async def test_each_type_of_error_is_logged_once_per_interval_with_the_number_of_the_others(
+def test_each_type_of_error_is_logged_once_per_interval_with_the_number_of_the_others(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = 1000.0

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+import weakref
 from collections.abc import Callable
 from select import PIPE_BUF
 from typing import Any
@@ -148,7 +149,7 @@ async def test_lines_are_written_when_logging_shuts_down(
     handler: StdoutHandler, logger: logging.Logger, output: Output
 ) -> None:
     log_info(logger, "request", FIELDS)
-    handler.flush()
+    logging.shutdown([weakref.ref(handler)])
     assert [line["path"] for line in output.lines()] == ["/things"]
 
 

@@ -111,7 +111,7 @@ class ConsoleFormatter(FieldsFormatter):
 class StdoutHandler(logging.StreamHandler[TextIO]):
     """Writes records at once, and the lines of one turn of the event loop together.
 
-    Each write to a pipe wakes up its reader, which takes longer than to make the line.
+    Each write to a pipe wakes up its reader, which takes longer than to format the line.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -119,7 +119,10 @@ class StdoutHandler(logging.StreamHandler[TextIO]):
         self._pending = ""
 
     def write_soon(self, line: str) -> None:
-        """Write a line of ASCII characters in the next turn of the event loop, or earlier."""
+        """Write a line of ASCII characters in the next turn of the event loop, or earlier.
+
+        Raises RuntimeError if no event loop is running in this thread.
+        """
         self.acquire()
         try:
             # A larger write is not atomic: lines of several workers could mix.
@@ -157,8 +160,9 @@ class StdoutHandler(logging.StreamHandler[TextIO]):
 def log_info(logger: logging.Logger, message: str, fields: Mapping[str, Any]) -> None:
     """Log like `logger.info(message, extra=fields)`, in a fraction of the CPU time.
 
-    If nothing but `StdoutHandler` would get the record, its line is written without a record. A
-    field must not have the name of another one (docs/decisions/0024-cpu-time-per-request.md).
+    Call it in the event loop. If nothing but `StdoutHandler` would get the record, its line is
+    written without a record. A field must not have the name of another one
+    (docs/decisions/0024-cpu-time-per-request.md).
     """
     if not logger.isEnabledFor(logging.INFO):
         return
