@@ -92,11 +92,17 @@ class ConnectionQueue:
 
     async def _wait(self) -> None:
         if self._expected_wait_seconds() > self._timeout_seconds:
-            raise TimeoutError(f"{self._waiting} requests already wait for a connection")
+            raise TimeoutError(
+                f"no connection would become free in time, {self._waiting} requests already wait"
+            )
         self._waiting += 1
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 await self._free.acquire()
+        except TimeoutError:
+            # The error of asyncio has no text. In the log it would look like that of a server that
+            # does not respond.
+            raise TimeoutError("no connection became free in time") from None
         finally:
             self._waiting -= 1
 

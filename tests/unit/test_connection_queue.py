@@ -65,7 +65,7 @@ async def test_it_admits_in_the_order_of_arrival() -> None:
 async def test_a_wait_ends_after_the_timeout_and_leaves_no_trace() -> None:
     queue = ConnectionQueue(1, timeout_seconds=0.01)
     await queue.enter()
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match="no connection became free in time"):
         await queue.enter()
     queue.leave()
     await queue.enter()
