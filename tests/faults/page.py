@@ -20,7 +20,7 @@ LIMITS_SECONDS = (
     DEFAULTS["database_statement_timeout"].default,
     DEFAULTS["request_timeout"].default,
 )
-"""The times in the tables: each is the limit of a check, of a statement or of a request.
+"""The times in the tables: the limit of a check (and of Redis), of a statement, of a request.
 
 Shorter times are not in the tables, because they depend on the machine.
 """
