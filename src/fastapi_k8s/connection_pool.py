@@ -27,7 +27,10 @@ CLEANUP_SECONDS = 1.0
 """
 
 MAX_IDLE_SECONDS = 300.0
-"""After this time without use a connection is replaced: a firewall may have dropped it."""
+"""After this time without use a connection is closed, when it or another one is used next.
+
+A firewall may have dropped it, and after a peak it would only take memory of PostgreSQL.
+"""
 
 WINDOW_SECONDS = 0.5
 """How long the queue measures before it changes its estimate.
@@ -124,7 +127,8 @@ class ConnectionPool:
     ) -> None:
         self._connect = connect
         self._queue = ConnectionQueue(size, timeout_seconds)
-        # The connection that was used last is used first.
+        # Each with the time of its release, in order. The last one is used first, so that those that
+        # are not needed stay idle and can be closed.
         self._idle: list[tuple[Connection, float]] = []
         self._current: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -148,7 +152,11 @@ class ConnectionPool:
         """
         is_usable = connection in self._current and not connection.is_closed()
         if is_usable and not connection.is_in_transaction():
-            self._idle.append((connection, monotonic()))
+            now = monotonic()
+            if self._idle and now - self._idle[0][1] > MAX_IDLE_SECONDS:
+                unused_connection, _ = self._idle.pop(0)
+                self._close(unused_connection)
+            self._idle.append((connection, now))
         else:
             self._current.discard(connection)
             connection.terminate()
@@ -174,7 +182,7 @@ class ConnectionPool:
         self._current.clear()
         while self._idle:
             idle_connection, _ = self._idle.pop()
-            self.start(idle_connection.close(timeout=CLEANUP_SECONDS))
+            self._close(idle_connection)
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine in a task that may outlive the request. `close` waits for it."""
@@ -197,11 +205,14 @@ class ConnectionPool:
             if connection.is_closed():
                 self._current.discard(connection)
             elif monotonic() - idle_since > MAX_IDLE_SECONDS:
-                self._current.discard(connection)
-                self.start(connection.close(timeout=CLEANUP_SECONDS))
+                self._close(connection)
             else:
                 return connection
         return None
+
+    def _close(self, connection: Connection) -> None:
+        self._current.discard(connection)
+        self.start(connection.close(timeout=CLEANUP_SECONDS))
 
     async def _open(self) -> Connection:
         connection = await self._connect()

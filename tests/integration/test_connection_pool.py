@@ -46,6 +46,26 @@ async def test_a_connection_that_was_idle_for_too_long_is_replaced(
     assert await get_pid(database) != pid
 
 
+async def test_a_connection_that_nobody_needs_after_a_peak_is_closed(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connections that are used most recently stay open."""
+    now = 1000.0
+    monkeypatch.setattr(connection_pool, "monotonic", lambda: now)
+    async with open_database(make_settings(), pool_size=2) as database:
+        async with database.connection() as used, database.connection() as unused:
+            assert used is not unused
+        for _ in range(4):
+            now += 0.3 * connection_pool.MAX_IDLE_SECONDS
+            async with database.connection() as connection:
+                assert connection is used
+        async with asyncio.timeout(10):
+            while not unused.is_closed():
+                await asyncio.sleep(0.01)
+        async with database.connection() as connection:
+            assert connection is used
+
+
 async def test_a_connection_that_was_closed_while_idle_is_replaced(
     database: Database, postgres: Postgres
 ) -> None:
