@@ -127,8 +127,8 @@ class ConnectionPool:
     ) -> None:
         self._connect = connect
         self._queue = ConnectionQueue(size, timeout_seconds)
-        # Each with the time of its release, in order. The last one is used first, so that those that
-        # are not needed stay idle and can be closed.
+        # Each with the time of its release, in order. The last one is used first, so that those
+        # that are not needed stay idle and can be closed.
         self._idle: list[tuple[Connection, float]] = []
         self._current: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()

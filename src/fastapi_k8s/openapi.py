@@ -17,7 +17,10 @@ DEFAULT_ERROR_RESPONSE: Responses = {
     "default": {"description": "Any other error", "content": PROBLEM_CONTENT}
 }
 RETRYABLE_STATUSES = {409, 503}
-"""Sent with Retry-After. 409: a duplicate is in progress. 503: the database is unavailable."""
+"""Sent with Retry-After.
+
+409: a duplicate is in progress. 503: the database is unavailable, or the request took too long.
+"""
 
 RETRY_AFTER_HEADER = {
     "description": "Seconds to wait before a retry.",
