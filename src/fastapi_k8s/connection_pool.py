@@ -7,12 +7,15 @@ asyncpg's own pool lets newcomers pass those that wait, and costs 16 µs a reque
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from time import monotonic
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 from asyncpg.transaction import Transaction
 
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+if TYPE_CHECKING:
+    BaseConnection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+else:
+    BaseConnection = asyncpg.Connection
 
 DRIVER_ERRORS = (
     OSError,  # includes TimeoutError
@@ -45,6 +48,22 @@ MAX_INTERVAL_GROWTH = 1.1
 Refusals take CPU time from the requests that are served. If the estimate followed at once, more and
 more requests would be refused, also when the database is fast again.
 """
+
+
+class Connection(BaseConnection):
+    """A connection that keeps the status of the last `execute`, such as `COMMIT`."""
+
+    last_status = ""
+
+    async def execute(  # the parameters of asyncpg
+        self,
+        query: str,
+        *args: object,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> str:
+        """Execute a command, and return its status."""
+        self.last_status = await super().execute(query, *args, timeout=timeout)
+        return self.last_status
 
 
 class ConnectionQueue:

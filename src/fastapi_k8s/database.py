@@ -114,6 +114,7 @@ class Database:
     ) -> None:
         try:
             await transaction.commit()
+            _check_commit(connection)
         except BaseException as error:
             self.pool.release_after_error(connection)
             self.raise_outage(error, connection)
@@ -175,6 +176,18 @@ class ConnectionContext:
             self._database.raise_outage(error, self._connection)
 
 
+def _check_commit(connection: Connection) -> None:
+    """Raise an error if PostgreSQL has rolled the transaction back instead.
+
+    It does so, without an error, if the code has caught the error of a statement outside of a
+    savepoint. The write would be acknowledged and lost.
+    """
+    if connection.last_status == "ROLLBACK":
+        raise asyncpg.InFailedSQLTransactionError(
+            "The transaction was rolled back, because one of its statements failed."
+        )
+
+
 def _is_outage(error: Exception, connection: Connection) -> bool:
     """Whether PostgreSQL or the connection is the cause of an error, and not the code."""
     if isinstance(error, EXPIRING_ERRORS):
@@ -214,6 +227,7 @@ async def open_database(settings: Settings, pool_size: int) -> AsyncIterator[Dat
     async def connect() -> Connection:
         return await asyncpg.connect(
             **arguments,
+            connection_class=Connection,
             timeout=settings.database_pool_timeout,
             command_timeout=settings.database_statement_timeout,
         )

@@ -90,6 +90,30 @@ async def test_an_error_in_the_code_is_raised_unchanged_and_the_pool_stays_usabl
         assert await connection.fetchval("SELECT 1") == 1
 
 
+async def catch_an_error_in_a_transaction(database: Database) -> None:
+    async with database.transaction() as connection:
+        with suppress(asyncpg.UndefinedTableError):
+            await misspell_a_table(connection)
+
+
+async def test_a_transaction_with_a_failed_statement_is_not_acknowledged(
+    database: Database,
+) -> None:
+    """PostgreSQL rolls it back, and responds to COMMIT without an error."""
+    with pytest.raises(asyncpg.InFailedSQLTransactionError, match="was rolled back"):
+        await catch_an_error_in_a_transaction(database)
+
+
+async def test_a_transaction_with_a_failed_savepoint_is_committed(database: Database) -> None:
+    async with database.transaction() as connection:
+        with suppress(asyncpg.UndefinedTableError):
+            async with connection.transaction():
+                await misspell_a_table(connection)
+        await connection.execute("CREATE TABLE committed ()")
+    async with database.connection() as connection:
+        assert await connection.fetch("SELECT FROM committed") == []
+
+
 async def test_an_error_in_the_code_is_500_and_logged_with_its_traceback(
     make_settings: MakeSettings, serve: Serve, log_lines: LogLines
 ) -> None:
