@@ -51,9 +51,11 @@ more requests would be refused, also when the database is fast again.
 
 
 class Connection(BaseConnection):
-    """A connection that keeps the status of the last `execute`, such as `COMMIT`."""
+    """A connection on which a commit that PostgreSQL has turned into a rollback is an error.
 
-    last_status = ""
+    PostgreSQL does so, without an error, if the code has caught the error of a statement outside of
+    a savepoint. The write would be acknowledged and lost.
+    """
 
     async def execute(  # the parameters of asyncpg
         self,
@@ -61,9 +63,13 @@ class Connection(BaseConnection):
         *args: object,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> str:
-        """Execute a command, and return its status."""
-        self.last_status = await super().execute(query, *args, timeout=timeout)
-        return self.last_status
+        """Execute a command, and return its status, such as `COMMIT`."""
+        status = await super().execute(query, *args, timeout=timeout)
+        if status == "ROLLBACK" and query.startswith("COMMIT"):
+            raise asyncpg.InFailedSQLTransactionError(
+                "The transaction was rolled back, because one of its statements failed."
+            )
+        return status
 
 
 class ConnectionQueue:

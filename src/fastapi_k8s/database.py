@@ -114,7 +114,6 @@ class Database:
     ) -> None:
         try:
             await transaction.commit()
-            _check_commit(connection)
         except BaseException as error:
             self.pool.release_after_error(connection)
             self.raise_outage(error, connection)
@@ -174,18 +173,6 @@ class ConnectionContext:
         else:
             pool.release_after_error(self._connection)
             self._database.raise_outage(error, self._connection)
-
-
-def _check_commit(connection: Connection) -> None:
-    """Raise an error if PostgreSQL has rolled the transaction back instead.
-
-    It does so, without an error, if the code has caught the error of a statement outside of a
-    savepoint. The write would be acknowledged and lost.
-    """
-    if connection.last_status == "ROLLBACK":
-        raise asyncpg.InFailedSQLTransactionError(
-            "The transaction was rolled back, because one of its statements failed."
-        )
 
 
 def _is_outage(error: Exception, connection: Connection) -> bool:

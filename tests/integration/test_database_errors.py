@@ -96,12 +96,22 @@ async def catch_an_error_in_a_transaction(database: Database) -> None:
             await misspell_a_table(connection)
 
 
+async def catch_an_error_in_a_transaction_of_the_caller(database: Database) -> None:
+    async with database.connection() as connection, connection.transaction():
+        with suppress(asyncpg.UndefinedTableError):
+            await misspell_a_table(connection)
+
+
+@pytest.mark.parametrize(
+    "catch_an_error",
+    [catch_an_error_in_a_transaction, catch_an_error_in_a_transaction_of_the_caller],
+)
 async def test_a_transaction_with_a_failed_statement_is_not_acknowledged(
-    database: Database,
+    database: Database, catch_an_error: Callable[[Database], Awaitable[None]]
 ) -> None:
     """PostgreSQL rolls it back, and responds to COMMIT without an error."""
     with pytest.raises(asyncpg.InFailedSQLTransactionError, match="was rolled back"):
-        await catch_an_error_in_a_transaction(database)
+        await catch_an_error(database)
 
 
 async def test_a_transaction_with_a_failed_savepoint_is_committed(database: Database) -> None:
