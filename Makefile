@@ -61,15 +61,15 @@ test-integration: .venv ## Run the tests that need PostgreSQL and Valkey, which 
 	@$(RUN) pytest -n 2 --dist worksteal tests/integration
 
 .PHONY: test-faults
-test-faults: .venv ## Run the tests of faults, crashes and load
+test-faults: .venv ## Run the tests of faults, crashes and load (Docker for the faults of the image)
 	@$(RUN) pytest -n 2 --dist worksteal tests/faults
 
 .PHONY: test-container
-test-container: .venv ## Run the tests of the image and the Compose stack (Docker)
+test-container: .venv ## Run the tests of the image, its faults and the Compose stack (Docker)
 	@$(RUN) pytest -n 2 --dist worksteal tests/container tests/faults/test_faults.py
 
 .PHONY: faults
-faults: .docker .venv ## Let PostgreSQL and Redis fail, and write what happens into docs/operations.md (Docker)
+faults: .docker .venv ## Measure the image while PostgreSQL or Redis fails, and write the tables of docs/operations.md (Docker)
 	@WRITE_FAULTS=1 $(RUN) pytest tests/faults/test_faults.py
 
 # template
@@ -120,7 +120,7 @@ audit: | $(OWN_UV) ## Check the locked packages for known vulnerabilities
 
 ##@ Benchmarks
 .PHONY: bench
-bench: .image .venv ## Measure the image next to bare FastAPI (IMAGE=); WRITE=1 updates docs/benchmarks.md
+bench: .image .venv ## Measure the image and bare FastAPI (IMAGE=); WRITE=1 updates docs/benchmarks.md
 	@IMAGE="$(or $(IMAGE),$(IMAGE_NAME):latest)" $(RUN) --group bench python -m tools.benchmarks.service
 
 .PHONY: soak

@@ -64,8 +64,9 @@ A `Header` parameter would cost each read 10 µs (docs/decisions/0014-async-depe
 """
 
 CACHE_CONTROL = "private, no-cache"
-"""A client may store a response with an ETag, if it validates it before each use. Proxies may not
-store it: it may be for this client only. By default, responses are not stored at all.
+"""A client may store a response with an ETag, and has to validate it before each use. Proxies must
+not store the response, because it may be for this client only. Without this header, the default
+`no-store` would apply.
 """
 
 WEAK_PREFIX = "W/"

@@ -1,6 +1,6 @@
 """A pool of PostgreSQL connections with a queue: first come, first served, and bounded.
 
-asyncpg's own pool lets newcomers pass those that wait, and costs 16 µs a request more
+asyncpg's own pool serves new requests before those that wait, and costs 16 µs more per request
 (docs/decisions/0019-connection-pool.md).
 """
 
@@ -159,7 +159,7 @@ class ConnectionPool:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def acquire(self) -> Connection:
-        """A connection that nobody else uses.
+        """Return a connection that nobody else uses.
 
         Raises TimeoutError if none is free in time, and DRIVER_ERRORS if it cannot be opened.
         """
@@ -190,17 +190,17 @@ class ConnectionPool:
     def release_after_error(
         self, connection: Connection, transaction: Transaction | None = None
     ) -> None:
-        """Roll back, and take back the connection. Does not wait for it.
+        """Roll back, and take back the connection, in a task for which the caller does not wait.
 
-        After a timeout or a cancellation, asyncpg first cancels the statement, which takes as long
-        as the server does not respond.
+        After a timeout or a cancellation, asyncpg first cancels the statement and waits until the
+        server has responded.
         """
         self.start(self._clean_up(connection, transaction))
 
     def expire(self, connection: Connection) -> None:
-        """Replace all connections, because `connection` leads to the wrong server or schema.
+        """Replace all connections, because `connection` has the wrong server or an outdated schema.
 
-        If it was opened before the others were replaced, nothing happens.
+        Does nothing if `connection` was opened before an earlier replacement: the others are new.
         """
         if connection not in self._current:
             return

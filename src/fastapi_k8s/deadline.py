@@ -48,7 +48,7 @@ class DeadlineMiddleware:
     The time in which the server waits for the body does not count. It has its own limit, which is
     REQUEST_READ_TIMEOUT.
 
-    All requests share a timer. One for each would cost 3 µs a request
+    All requests share a timer. A timer for each request would cost 3 µs
     (docs/decisions/0020-request-deadline.md).
     """
 
@@ -71,7 +71,8 @@ class DeadlineMiddleware:
         async def receive_and_extend_deadline() -> Message:
             nonlocal body_is_complete
             if body_is_complete:
-                # This waits for the client to disconnect. A request may do so while it works.
+                # The application waits until the client disconnects, possibly while it works on the
+                # response. This time counts, or the deadline would never pass.
                 return await receive()
             remaining_seconds = request.deadline - monotonic()
             request.deadline = inf

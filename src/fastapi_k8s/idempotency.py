@@ -94,8 +94,8 @@ async def get_idempotent_request(
 ) -> IdempotentRequest:
     """The `IdempotentRequest` of this request.
 
-    Calls `get_settings` itself instead of declaring it, because a dependency would add 5 µs to each
-    request without a key (docs/decisions/0014-async-dependencies.md).
+    Calls `get_settings` itself instead of declaring it, because a dependency would add 12 µs to
+    each request without a key (docs/decisions/0024-cpu-time-per-request.md).
     """
     if key is None:
         return IdempotentRequest(database)
@@ -132,7 +132,7 @@ async def run_idempotently(
     With a key, `create` runs in the transaction that stores its response. Without a key, each of
     its statements is its own transaction, because BEGIN and COMMIT would take longer than a single
     statement. So a `create` of several statements opens `connection.transaction()`, which is a
-    savepoint if there is a key. It must have no other effect, because it may run twice.
+    savepoint if there is a key. `create` must have no other effect, because it may run twice.
 
     Raises ProblemError: 409 if a request with the key is in progress, 422 if the key was used for
     another request.

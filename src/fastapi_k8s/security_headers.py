@@ -1,7 +1,7 @@
 """Headers that every response gets, as OWASP's REST Security Cheat Sheet recommends.
 
 https://cheatsheetseries.owasp.org/cheatsheets/REST_Security_Cheat_Sheet.html#security-headers.
-docs/decisions/0022-security-headers.md has the reasons.
+docs/decisions/0022-security-headers.md explains the choice.
 """
 
 DEFAULT_HEADERS = (

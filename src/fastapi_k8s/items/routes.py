@@ -36,7 +36,7 @@ LINKS = {
     "replace": {"operationId": "replace_item", "parameters": ID | IF_MATCH},
     "delete": {"operationId": "delete_item", "parameters": ID | IF_MATCH},
 }
-"""What a client can do next with the item of a response."""
+"""The operations on the item of a response, with the parameters that the response contains."""
 
 router = APIRouter(prefix="/items", tags=["items"], responses=problem_responses(422, 503))
 

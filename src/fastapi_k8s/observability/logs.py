@@ -75,7 +75,7 @@ class JsonFormatter(FieldsFormatter):
     def format_info(self, logger_name: str, message: str, fields: Mapping[str, Any]) -> str:
         """The line of `logger.info(message, extra=fields)`, without a record.
 
-        No field may have a name that is taken.
+        No field may have the name of another field of the line.
         """
         line = _first_fields(time(), "INFO", logger_name, message)
         line.update(self._pod_fields)
@@ -135,7 +135,7 @@ class StdoutHandler(logging.StreamHandler[TextIO]):
             self.release()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, behind the lines that came before it."""
+        """Write a record, after the lines that came before it."""
         self._write_pending()
         super().emit(record)
 

@@ -82,8 +82,8 @@ def when_ready(arbiter: Arbiter) -> None:
     DrainingWorker.CONFIG_KWARGS["root_path"] = load_settings().root_path
     metrics_dir = mkdtemp(prefix=f"metrics-{arbiter.pid}-", dir=worker_tmp_dir)
     os.environ[MULTIPROC_DIR_VARIABLE] = metrics_dir
-    # Otherwise each worker would build it at its start, and would copy the memory pages of the
-    # routes that FastAPI completes for it.
+    # Otherwise each worker would build the middleware at its start, and would copy the memory
+    # pages of the routes, which FastAPI completes at that moment.
     app = arbiter.app.wsgi()
     if isinstance(app, Starlette):
         app.middleware_stack = app.build_middleware_stack()

@@ -110,7 +110,8 @@ class DrainingServer(uvicorn.Server):
         while os.getppid() == self._master_pid:
             self._notify()
             await asyncio.sleep(HEARTBEAT_SECONDS)
-        # Otherwise the worker would keep the port, and the next master could not start.
+        # Gunicorn's master has exited. If the worker continued, it would keep the port, and the
+        # next master could not start.
         logger.error("the worker stops, because Gunicorn's master was killed")
         self._start_drain()
 
