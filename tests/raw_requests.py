@@ -1,8 +1,8 @@
 """Requests as bytes, valid and invalid ones, and the status of the server's response.
 
 The same tables are sent to Gunicorn (tests/integration) and to the image (tests/container). The
-server is expected to close the connection after every one of them: the valid requests say so, and
-after an invalid one it cannot tell where the next one begins.
+server has to close the connection after each request. The valid requests have `Connection: close`
+or HTTP/1.0, and after an invalid request the beginning of the next one is unknown.
 """
 
 import json
@@ -25,13 +25,15 @@ BODY_PATH = b"/echo"
 
 HOST = b"Host: api\r\n"
 LAST = b"Host: api\r\nConnection: close\r\n"
+"""The headers of a request after which the server closes the connection."""
+
 GET = b"GET /version HTTP/1.1\r\n"
 GET_LAST = GET + LAST + b"\r\n"
 POST = b"POST %s HTTP/1.1\r\n" % BODY_PATH
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 SMUGGLED_PATH = "/smuggled"
 SMUGGLED = b"GET %s HTTP/1.1\r\n" % SMUGGLED_PATH.encode() + LAST + b"\r\n"
-"""Sent behind an invalid request. A server that finds it there executes it."""
+"""Sent behind an invalid request. A server that is not strict would execute it."""
 
 
 def connect(url: str) -> socket.socket:

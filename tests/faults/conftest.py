@@ -1,4 +1,4 @@
-"""Fixtures of the faults: the containers of one pytest process."""
+"""Fixtures of the tests of faults: the containers of one pytest process."""
 
 from collections.abc import Iterator
 

@@ -16,7 +16,7 @@ from tools.dev.servers import Postgres, Valkey, running_servers
 
 @dataclass(frozen=True)
 class DurableService:
-    """The processes of a service. `url` is the one of its API."""
+    """The processes of a service. `url` is the base URL of its API."""
 
     postgres: Postgres
     valkey: Valkey

@@ -13,8 +13,11 @@ from tests.faults.stack import REDIS_PASSWORD, SMALL_DISK, Server, Stack
 Inject: TypeAlias = Callable[[Stack, Server], AbstractAsyncContextManager[None]]
 
 MISSING_REPLY_SECONDS = 1.2
-"""How long a server does not reply before its connections are reset: longer than a readiness report
-is shared (1 s), so that a check is in progress too."""
+"""How long a server does not reply before its connections are reset.
+
+It is longer than the time for which requests share a readiness report (1 s), so that a check is in
+progress too.
+"""
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ async def fill_postgres_disk(stack: Stack, server: Server) -> AsyncIterator[None
 
 @asynccontextmanager
 async def lock_table(stack: Stack, _: Server) -> AsyncIterator[None]:
-    """Hold the lock of a migration, for which every statement waits that uses the table."""
+    """Hold the lock that a migration takes. Every statement that uses the table waits for it."""
     connection = await stack.connect_to_postgres()
     try:
         async with connection.transaction():

@@ -1,4 +1,4 @@
-"""What clients see while a server fails: statuses, durations, and how soon all is well again."""
+"""What clients see while a server fails: statuses, durations, and the time until recovery."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -99,7 +99,7 @@ async def make_requests(client: httpx.AsyncClient, stack: Stack) -> dict[str, Se
 async def observe(stack: Stack, fault: Fault) -> Observation:
     """Send requests of every kind, one after the other, while the fault lasts and until it is over.
 
-    The duration of a request counts from the begin of the fault.
+    The duration of a request that was sent before the fault counts from the beginning of the fault.
     """
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=stack.url, timeout=60, limits=limits) as client:

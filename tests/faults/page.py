@@ -1,4 +1,4 @@
-"""The tables of docs/operations.md that say what clients see while a server fails."""
+"""The tables of docs/operations.md about what clients see while a server fails."""
 
 import re
 from math import ceil

@@ -1,4 +1,4 @@
-"""The image with PostgreSQL and Redis behind a proxy, in containers of a network of their own."""
+"""The image with PostgreSQL and Redis behind a proxy, in containers of their own network."""
 
 import asyncio
 from collections.abc import Iterator
@@ -37,7 +37,10 @@ REDIS_TIMEOUT_SECONDS = 1
 """Longer than the default: a busy machine would sometimes exceed it, and reads would skip Redis."""
 
 MAX_CONNECTIONS = 40
-"""Of PostgreSQL. Its other setting, fsync=off, makes the times independent of the disk."""
+"""The limit of PostgreSQL, which a fault reaches.
+
+The other setting of PostgreSQL, fsync=off, makes the times independent of the disk.
+"""
 
 SMALL_DISK = "/small-disk"
 PROXY_PROGRAM = (Path(__file__).parent / "tcp_proxy.py").read_text()
@@ -127,7 +130,7 @@ def published_port(container: Container, port: int) -> int:
 
 @contextmanager
 def run_stack(docker: DockerClient, image: str) -> Iterator[Stack]:
-    """Run all containers. The application has its default settings but for REDIS_TIMEOUT."""
+    """Run all containers. The application has its default settings, except REDIS_TIMEOUT."""
     network = f"{SESSION_NAME}-{uuid4().hex[:8]}"
     docker.network.create(network, labels=LABELS)
     with ExitStack() as resources:

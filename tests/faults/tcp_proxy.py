@@ -21,10 +21,10 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Proxy:
-    """Forwards the connections to one port, unless `mode` is another than `forward`.
+    """Forwards the connections to one port, unless `mode` is not `forward`.
 
     - `refuse`: connections are refused, and the open ones are reset.
-    - `swallow`: connections are accepted, and what is sent on them gets lost. They are reset when
+    - `swallow`: connections are accepted, and the data on them is discarded. They are reset when
       the mode changes.
     - `delay`: what the server sends arrives LATENCY_SECONDS later.
     """

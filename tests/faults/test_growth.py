@@ -1,4 +1,4 @@
-"""Nothing grows: neither by clients that leave in the middle of a request, nor by mixed load.
+"""A worker leaks nothing if clients leave in the middle of a request, or under mixed load.
 
 `make soak` runs this test with ten minutes of load, and shows what it measured.
 """
@@ -35,7 +35,7 @@ LEAVING_AT_ONCE = 100
 MAX_PATIENCE_SECONDS = 0.1
 
 OBJECTS_TOLERANCE = 500
-"""Fewer than there are clients that leave, so that one object for each of them is too much."""
+"""Less than LEAVING_CLIENTS, so that a leak of one object per client fails the test."""
 
 SERIES_TOLERANCE = 200
 """Ten combinations of labels, because a rare status may occur for the first time."""
@@ -150,7 +150,7 @@ async def probe(client: httpx.AsyncClient) -> None:
 
 
 async def send_random_values(client: httpx.AsyncClient) -> None:
-    """Send what clients choose: none of it may become a label of a metric or stay in memory."""
+    """Send values that clients choose. None may become a label of a metric or stay in memory."""
     value = token_hex(16)
     await client.get("/version", headers={"X-Request-ID": value, "Host": f"{value}.example"})
     await client.get(f"/{value}?{value}", headers={f"X-{value}": value})
@@ -240,7 +240,7 @@ async def test_nothing_grows(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         running_service(tmp_path, INSPECTED_APP, IDEMPOTENCY_TTL="1") as service,
         httpx.AsyncClient(base_url=service.url, timeout=60) as client,
     ):
-        # The memory is fragmented after this as after the load that follows.
+        # Otherwise the fragmentation of the memory by the first load would look like a leak.
         await leave(service.url, LEAVING_CLIENTS)
         await Load(service.url).run(WARM_UP_SECONDS)
         before = await measure(service, client)

@@ -1,4 +1,4 @@
-"""No acknowledged write is lost, and none is there twice.
+"""No acknowledged write is lost, and none is executed twice.
 
 Clients create, replace and delete items, and repeat each request until it is acknowledged.
 Meanwhile PostgreSQL, Valkey and the workers of Gunicorn are killed with SIGKILL, and PostgreSQL is
@@ -38,8 +38,8 @@ SETTINGS = {
 }
 """With these, no read may be stale, and requests are cancelled in the middle of a transaction.
 
-An invalidation fails only if Valkey is dead, and its successor is empty. A stale value would stay
-until the end of the test.
+REDIS_TIMEOUT is so long that an invalidation fails only if Valkey was killed, and Valkey is empty
+after a restart. CACHE_TTL is so long that a stale value would stay until the end of the test.
 """
 
 FROZEN_SECONDS = 2

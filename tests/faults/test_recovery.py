@@ -45,7 +45,8 @@ SELECT count(*) FROM pg_stat_activity WHERE state ~ '^idle in transaction'
 
 
 @contextmanager
-def frozen(server: Server) -> Iterator[None]:
+def freeze(server: Server) -> Iterator[None]:
+    """Suspend the server in the block."""
     server.freeze()
     try:
         yield
@@ -54,7 +55,8 @@ def frozen(server: Server) -> Iterator[None]:
 
 
 @contextmanager
-def killed(server: Server) -> Iterator[None]:
+def kill(server: Server) -> Iterator[None]:
+    """Kill the server with SIGKILL, and start it again at the end of the block."""
     server.stop(signal.SIGKILL)
     try:
         yield
@@ -87,10 +89,10 @@ class ImpatientClients:
 async def cause_outages(service: DurableService) -> None:
     """Suspend and kill PostgreSQL and Valkey, one after the other."""
     for _ in range(ROUNDS):
-        for outage in (frozen, killed):
+        for begin_outage in (freeze, kill):
             for server in (service.postgres, service.valkey):
                 await asyncio.sleep(PAUSE_SECONDS)
-                with outage(server):
+                with begin_outage(server):
                     await asyncio.sleep(OUTAGE_SECONDS)
 
 

@@ -44,7 +44,7 @@ async def serve_everyone(
         await task
 
 
-async def test_it_admits_in_the_order_of_arrival() -> None:
+async def test_the_queue_admits_in_the_order_of_arrival() -> None:
     queue = ConnectionQueue(2, TIMEOUT_SECONDS)
     await occupy(queue, 2)
     order = []
@@ -62,7 +62,7 @@ async def test_it_admits_in_the_order_of_arrival() -> None:
     assert order == [0, 1, 2, 3, 4, 5]
 
 
-async def test_a_wait_ends_after_the_timeout_and_leaves_no_trace() -> None:
+async def test_a_wait_ends_after_the_timeout_and_occupies_no_connection() -> None:
     queue = ConnectionQueue(1, timeout_seconds=0.01)
     await queue.enter()
     with pytest.raises(TimeoutError, match="no connection became free in time"):
@@ -71,7 +71,7 @@ async def test_a_wait_ends_after_the_timeout_and_leaves_no_trace() -> None:
     await queue.enter()
 
 
-async def test_it_refuses_at_once_if_the_wait_would_exceed_the_timeout(clock: Clock) -> None:
+async def test_the_queue_refuses_at_once_if_the_wait_would_exceed_the_timeout(clock: Clock) -> None:
     queue = ConnectionQueue(1, TIMEOUT_SECONDS)
     await queue.enter()
     await serve_everyone(queue, await start_waiting(queue, 200), clock, seconds=2)
@@ -82,7 +82,7 @@ async def test_it_refuses_at_once_if_the_wait_would_exceed_the_timeout(clock: Cl
     await serve_everyone(queue, waiting, clock, seconds=2)
 
 
-async def test_it_accepts_more_users_when_the_work_becomes_faster(clock: Clock) -> None:
+async def test_the_queue_accepts_more_users_when_the_work_becomes_faster(clock: Clock) -> None:
     queue = ConnectionQueue(1, TIMEOUT_SECONDS)
     await queue.enter()
     await serve_everyone(queue, await start_waiting(queue, 200), clock, seconds=2)
@@ -104,7 +104,9 @@ async def test_a_pause_in_which_nobody_leaves_hardly_changes_the_estimate(clock:
     await serve_everyone(queue, waiting, clock, seconds=0.01)
 
 
-async def test_it_refuses_nobody_before_it_has_measured_for_half_a_second(clock: Clock) -> None:
+async def test_the_queue_refuses_nobody_before_it_has_measured_for_half_a_second(
+    clock: Clock,
+) -> None:
     queue = ConnectionQueue(1, TIMEOUT_SECONDS)
     await queue.enter()
     await serve_everyone(queue, await start_waiting(queue, 1), clock, seconds=0.4)
@@ -113,7 +115,7 @@ async def test_it_refuses_nobody_before_it_has_measured_for_half_a_second(clock:
     await serve_everyone(queue, waiting, clock, seconds=0.01)
 
 
-async def test_it_refuses_at_once_if_nobody_has_left_for_the_timeout(clock: Clock) -> None:
+async def test_the_queue_refuses_at_once_if_nobody_has_left_for_the_timeout(clock: Clock) -> None:
     queue = ConnectionQueue(2, TIMEOUT_SECONDS)
     await occupy(queue, 2)
     clock.now += TIMEOUT_SECONDS + 1

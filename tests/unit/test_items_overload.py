@@ -101,7 +101,7 @@ def test_a_point_counts_what_is_received_after_the_warm_up_by_status() -> None:
     assert point.p99 == pytest.approx(9, rel=0.03)
     assert point.refusal_p99 == 0.001
     assert point.health_p99 == 0.003
-    assert point.explained_seconds == 3 / point.throughput
+    assert point.queue_seconds == 3 / point.throughput
 
 
 def test_another_status_is_an_error() -> None:

@@ -124,7 +124,7 @@ async def test_the_lines_of_one_turn_of_the_event_loop_are_written_together(
     assert len(output.writes) == 2
 
 
-async def test_a_record_is_written_behind_the_lines_before_it(
+async def test_a_record_is_written_after_the_lines_before_it(
     handler: StdoutHandler, logger: logging.Logger, output: Output
 ) -> None:
     log_info(logger, "first", {})
@@ -215,7 +215,7 @@ async def test_handlers_and_filters_that_are_added_get_a_record(
     assert [line["path"] for line in output.lines()] == ["/things"]
 
 
-async def test_a_handler_of_its_own_replaces_the_line(
+async def test_a_logger_that_does_not_propagate_uses_only_its_own_handler(
     handler: StdoutHandler, logger: logging.Logger, output: Output
 ) -> None:
     records = Records()

@@ -86,7 +86,7 @@ class Container:
         self._id = ""
         self._port = 0
         self.start_durations = Start(0, 0)
-        """Those of its last start."""
+        """The durations of its last start."""
 
     @property
     def url(self) -> str:

@@ -1,1 +1,1 @@
-"""`make fuzz`: generated requests to the service, and checks of its responses."""
+"""`make fuzz`: generated requests to the service, and checks of the responses."""

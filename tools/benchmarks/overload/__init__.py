@@ -1,1 +1,1 @@
-"""How throughput and latency change with the number of clients, up to far more than fit."""
+"""Throughput and latency by the number of clients, up to many more than the pool can serve."""

@@ -15,7 +15,7 @@ SECONDS = 4
 HEALTH_PAUSE_SECONDS = 0.01
 
 OVERLOADED_CONNECTIONS = (256, 800)
-"""Where the targets apply."""
+"""The numbers of connections to which the targets apply."""
 
 MIN_THROUGHPUT_SHARE = 0.9
 MAX_LATENCY_FACTOR = 1.5
@@ -43,15 +43,16 @@ class LoadPoint:
     refused_share: float
     """The share of 503 in all responses."""
     p50: float
+    """The median duration of the requests with 2xx."""
     p99: float
-    """The 99th percentile of the duration of those with 2xx; so is p50 the 50th."""
+    """The 99th percentile of the durations of the requests with 2xx."""
     refusal_p99: float | None
-    """The same of those with 503. None if there is none."""
+    """The 99th percentile of the durations of the requests with 503, or None without a 503."""
     health_p99: float
-    """The same of GET /health, which another client sends every 10 ms."""
+    """The 99th percentile of GET /health, which another client sends every 10 ms."""
 
     @property
-    def explained_seconds(self) -> float:
+    def queue_seconds(self) -> float:
         """How long a request takes if every connection waits for its turn in one queue."""
         return self.connections / self.throughput
 

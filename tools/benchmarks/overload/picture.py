@@ -173,4 +173,4 @@ def _p99(point: LoadPoint) -> float:
 
 
 def _p99_limit(point: LoadPoint) -> float:
-    return MAX_LATENCY_FACTOR * point.explained_seconds * 1000
+    return MAX_LATENCY_FACTOR * point.queue_seconds * 1000

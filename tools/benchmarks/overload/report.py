@@ -68,7 +68,7 @@ def _target_rows(curves: Mapping[str, LoadCurve]) -> Iterator[Sequence[str]]:
 
 def _target_cells(point: LoadPoint, best_throughput: float) -> Sequence[str]:
     share = point.throughput / best_throughput
-    limit = MAX_LATENCY_FACTOR * point.explained_seconds
+    limit = MAX_LATENCY_FACTOR * point.queue_seconds
     is_met = (
         share >= MIN_THROUGHPUT_SHARE
         and point.p99 <= limit
