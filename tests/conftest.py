@@ -20,7 +20,10 @@ from fastapi_k8s.main import create_app
 from fastapi_k8s.observability.logs import JsonFormatter
 from fastapi_k8s.server.connections import HttpProtocolFactory
 from fastapi_k8s.settings import Settings
+from tests.docker_session import build_lock, checkout, docker, image
 from tools.dev.servers import free_port
+
+__all__ = ["build_lock", "checkout", "docker", "image"]  # fixtures, which pytest finds here
 
 MakeSettings: TypeAlias = Callable[..., Settings]
 Serve: TypeAlias = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]

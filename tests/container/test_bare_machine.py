@@ -3,7 +3,8 @@
 import pytest
 from python_on_whales import Container, DockerClient
 
-from tests.container.conftest import LABELS, SESSION_NAME, command_succeeds, python_base_image
+from tests.container.conftest import command_succeeds, python_base_image
+from tests.docker_session import LABELS, SESSION_NAME
 from tools.checkout import copy_checkout
 from tools.dev.servers import wait_until
 

@@ -14,7 +14,8 @@ import pytest
 from python_on_whales import DockerClient
 
 from fastapi_k8s import NAME
-from tests.container.conftest import POSTGRES_PASSWORD, copy_private_checkout, returns_200
+from tests.container.conftest import POSTGRES_PASSWORD, returns_200
+from tests.docker_session import copy_private_checkout
 from tools.checkout import copy_checkout, get_docker_environment, run_command
 from tools.dev.servers import free_port, wait_until
 

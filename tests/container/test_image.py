@@ -16,7 +16,8 @@ import pytest
 from python_on_whales import DockerClient
 
 from fastapi_k8s import NAME
-from tests.container.conftest import LABELS, SESSION_NAME, BuildLock, RunApplication
+from tests.container.conftest import RunApplication
+from tests.docker_session import LABELS, SESSION_NAME, BuildLock
 from tools.checkout import run_command
 
 SITE_PACKAGES = "app/.venv/lib/python3.14/site-packages"

@@ -14,12 +14,12 @@ from python_on_whales import Container, DockerClient
 
 from fastapi_k8s import NAME
 from tests.container.conftest import (
-    LABELS,
     Application,
     RunApplication,
     application_environment,
     returns_200,
 )
+from tests.docker_session import LABELS
 from tools.dev.servers import wait_until
 
 REFUSED_PASSWORD = (

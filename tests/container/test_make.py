@@ -10,7 +10,8 @@ import httpx
 import pytest
 from python_on_whales import DockerClient
 
-from tests.container.conftest import LABELS, SESSION_NAME, Application, returns_200
+from tests.container.conftest import Application, returns_200
+from tests.docker_session import LABELS, SESSION_NAME
 from tools.checkout import PROJECT, copy_checkout, get_docker_environment, run_command
 from tools.dev.servers import free_port, wait_until
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from python_on_whales import Container, DockerClient
 
-from tests.container.conftest import LABELS, SESSION_NAME, command_succeeds, python_base_image
+from tests.container.conftest import command_succeeds, python_base_image
+from tests.docker_session import LABELS, SESSION_NAME
 from tools.cluster import images
 from tools.cluster.image_loading import load_image
 from tools.cluster.kubectl import ClusterError, Kubectl

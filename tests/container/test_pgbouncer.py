@@ -16,9 +16,7 @@ from fastapi_k8s import NAME
 from fastapi_k8s.migrations import newest_revision
 from tests.container.conftest import (
     HARDENING_OPTIONS,
-    LABELS,
     POSTGRES_PASSWORD,
-    SESSION_NAME,
     RunApplication,
     application_environment,
     command_succeeds,
@@ -26,6 +24,7 @@ from tests.container.conftest import (
     python_base_image,
     run_postgres,
 )
+from tests.docker_session import LABELS, SESSION_NAME
 from tools.dev.servers import wait_until
 
 POSTGRES_NAME = "postgres-behind-pgbouncer"

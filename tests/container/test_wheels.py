@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from python_on_whales import DockerClient
 
-from tests.container.conftest import HARDENING_OPTIONS, LABELS, SESSION_NAME, BuildLock
+from tests.container.conftest import HARDENING_OPTIONS
+from tests.docker_session import LABELS, SESSION_NAME, BuildLock
 from tools.checkout import PROJECT, copy_checkout, run_command
 
 MODULES = {

@@ -5,10 +5,7 @@ from collections.abc import Iterator
 import pytest
 from python_on_whales import DockerClient
 
-from tests.container.conftest import build_lock, checkout, docker, image
 from tests.faults.stack import Stack, run_stack
-
-__all__ = ["build_lock", "checkout", "docker", "image"]  # fixtures, which pytest finds here
 
 
 @pytest.fixture(scope="session")

@@ -15,15 +15,14 @@ from redis.asyncio import Redis
 
 from tests.container.conftest import (
     HARDENING_OPTIONS,
-    LABELS,
     POSTGRES_PASSWORD,
-    SESSION_NAME,
     command_succeeds,
     migrate,
     returns_200,
     run_postgres,
     run_redis,
 )
+from tests.docker_session import LABELS, SESSION_NAME
 from tools.checkout import run_command
 from tools.dev.servers import wait_until
 
