@@ -64,7 +64,7 @@ def test_an_image_that_does_not_start_leaves_the_old_pods_in_service(
 ) -> None:
     """`make restart` fails and prints the log of the pod. `make rollback` recovers."""
     commits_before = deployment.reported_commits()
-    anchor = "        # Opened in this order"
+    anchor = "        async with (\n"
     error = "        raise RuntimeError('broken on purpose')\n"
     with deployment.edited_file("src/fastapi_k8s/main.py", anchor, error + anchor):
         deployment.build_image("broken")
