@@ -125,6 +125,8 @@ bench: .image .venv ## Measure the image and bare FastAPI (IMAGE=); WRITE=1 upda
 
 .PHONY: soak
 soak: .venv ## Measure what grows during ten minutes of load, and latency with 5,000 idle connections (SECONDS=600)
+	@case "$(or $(SECONDS),600)" in *[!0-9]*|0*) \
+	    echo "SECONDS must be a whole number of seconds: make soak SECONDS=600" >&2; exit 2;; esac
 	@SOAK_SECONDS=$(or $(SECONDS),600) $(RUN) pytest --quiet --timeout 3600 \
 	    tests/faults/test_growth.py tests/faults/test_idle_connections.py
 

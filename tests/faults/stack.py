@@ -1,4 +1,4 @@
-"""The image with PostgreSQL and Redis behind a proxy, in containers of their own network."""
+"""The image with PostgreSQL and Redis behind a proxy, in containers on a separate network."""
 
 import asyncio
 from collections.abc import Iterator

@@ -25,7 +25,7 @@ SETTINGS = {
     "REQUEST_TIMEOUT": "1.5",
     "REDIS_POOL_SIZE": "1",
 }
-"""With one connection to Redis, the cache fails for good if that connection is not given back."""
+"""With one connection to Redis, the cache cannot be used again if it is not released."""
 
 CLIENTS = 30
 ROUNDS = 2

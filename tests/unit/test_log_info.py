@@ -58,7 +58,7 @@ def output() -> Output:
 
 @pytest.fixture
 def logger() -> logging.Logger:
-    """A logger below a root logger of its own, to which pytest adds no handlers."""
+    """A logger below a separate root logger, to which pytest adds no handlers."""
     root = logging.RootLogger(logging.INFO)
     return logging.Manager(root).getLogger("access")
 

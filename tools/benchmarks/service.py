@@ -50,11 +50,11 @@ class Results:
 def main() -> None:
     """Measure the image that the variable IMAGE names, and print the tables.
 
-    If the variable WRITE is not empty, write them into the page too. Exits with a message and a
+    If the variable WRITE is 1, write them into the page too. Exits with a message and a
     code other than 0 if that is impossible.
     """
     _check_machine()
-    must_write = bool(os.environ.get("WRITE"))
+    must_write = os.environ.get("WRITE") == "1"
     if must_write:
         require_sections(SECTIONS)
     exit_on_interrupt()
