@@ -17,6 +17,8 @@ WORKDIR /app
 
 
 FROM base AS dependencies
+# The extras of pyproject.toml to install, separated by spaces: EXTRAS="auth telemetry"
+ARG EXTRAS=
 # Without PYC_INVALIDATION_MODE, PYTHONHASHSEED and SOURCE_DATE_EPOCH, bytecode contains times and random orders,
 # and two builds of one commit differ.
 ENV PYC_INVALIDATION_MODE=UNCHECKED_HASH \
@@ -39,7 +41,8 @@ RUN --mount=from=uv,source=/uv,target=/usr/local/bin/uv \
     --mount=type=bind,source=uv.lock,target=uv.lock \
     --mount=type=bind,source=tools/image/strip.py,target=/image/strip.py \
     --mount=type=bind,source=tools/image/elf.py,target=/image/tools/image/elf.py \
-    uv sync --locked --no-dev --no-install-project && \
+    for extra in ${EXTRAS}; do set -- "$@" --extra "$extra"; done && \
+    uv sync --locked --no-dev --no-install-project "$@" && \
     python /image/strip.py .venv && \
     # Every user may write this file.
     rm .venv/.lock
@@ -60,9 +63,10 @@ RUN --mount=from=uv,source=/uv,target=/usr/local/bin/uv \
     --mount=type=bind,source=LICENSE,target=LICENSE \
     --mount=type=bind,source=src,target=src \
     touch /tmp/build-start && \
+    for extra in ${EXTRAS}; do set -- "$@" --extra "$extra"; done && \
     # Without --reinstall-package, uv would install the cached wheel of the source before the edit:
     # its cache key is pyproject.toml alone.
-    UV_COMPILE_BYTECODE=0 uv sync --locked --no-dev --no-editable --reinstall-package fastapi-k8s && \
+    UV_COMPILE_BYTECODE=0 uv sync --locked --no-dev --no-editable --reinstall-package fastapi-k8s "$@" && \
     python -m compileall -q --invalidation-mode unchecked-hash .venv/lib/python*/site-packages/fastapi_k8s && \
     uv pip check && \
     # Every user may write .lock, and uv_cache.json contains the time of the build.
@@ -82,7 +86,8 @@ RUN --mount=from=uv,source=/uv,target=/usr/local/bin/uv \
     --mount=type=cache,target=/root/.cache/uv \
     --mount=type=secret,id=netrc,target=/root/.netrc \
     --mount=type=secret,id=ca-bundle,target=/etc/ssl/certs/ca-certificates.crt \
-    uv sync --locked --no-dev --group debug
+    for extra in ${EXTRAS}; do set -- "$@" --extra "$extra"; done && \
+    uv sync --locked --no-dev --group debug "$@"
 COPY --chmod=644 tools/dev/reload.py tools/dev/
 USER 10001:10001
 EXPOSE 8000

@@ -10,6 +10,8 @@ LINT := $(RUN) --group lint
 FORMAT_QUIETLY := $(RUN) ruff format --quiet && $(RUN) ruff check --fix --quiet
 
 IMAGE_NAME := fastapi-k8s
+# The extras of pyproject.toml that the image contains: EXTRAS="auth telemetry"
+EXTRAS ?=
 PLATFORMS := linux/amd64,linux/arm64
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 GIT_SHA = $(shell git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev/null || echo unknown)
@@ -20,7 +22,8 @@ BUILD_ARGS = \
     --build-arg APP_VERSION=$(VERSION) \
     --build-arg GIT_SHA=$(GIT_SHA) \
     --build-arg CREATED=$(CREATED) \
-    --build-arg "SOURCE=$(SOURCE)"
+    --build-arg "SOURCE=$(SOURCE)" \
+    --build-arg "EXTRAS=$(EXTRAS)"
 
 # Make passes CONTEXT, NAMESPACE, TIMEOUT, IMAGE_LOADER, PORT and N on in the environment.
 CLUSTER = IMAGE_NAME="$(IMAGE_NAME)" $(RUN) python -m tools.cluster
@@ -140,7 +143,7 @@ bench-restart: .context .docker .venv ## Count the requests that rolling restart
 
 ##@ Image
 .PHONY: docker-build
-docker-build: .docker ## Build the image, with the tag latest and a content-addressed tag (FLAGS= for docker build)
+docker-build: .docker ## Build the image, with the tag latest and a content-addressed tag (EXTRAS= FLAGS=)
 	@docker build $(BUILD_ARGS) --tag $(IMAGE_NAME):latest $(FLAGS) .
 	@id=$$(docker image inspect --format '{{.Id}}' $(IMAGE_NAME):latest) && \
 	tag=$(IMAGE_NAME):$$(echo "$${id#sha256:}" | cut -c 1-12) && \
@@ -169,7 +172,7 @@ docker-scan: .image ## Scan the image for known vulnerabilities, with trivy or g
 .PHONY: docker-sbom
 docker-sbom: .venv ## Write an SBOM of the Python packages to dist/sbom.cdx.json (CycloneDX)
 	@mkdir -p dist
-	@$(UV) export --quiet --locked --no-dev --format cyclonedx1.5 --output-file dist/sbom.cdx.json
+	@$(UV) export --quiet --locked --no-dev $(addprefix --extra ,$(EXTRAS)) --format cyclonedx1.5 --output-file dist/sbom.cdx.json
 
 .PHONY: docker-build-multiarch
 docker-build-multiarch: .builder ## Build for amd64 and arm64, into dist/image.tar (FLAGS=)
