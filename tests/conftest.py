@@ -20,10 +20,11 @@ from fastapi_k8s.main import create_app
 from fastapi_k8s.observability.logs import JsonFormatter
 from fastapi_k8s.server.connections import HttpProtocolFactory
 from fastapi_k8s.settings import Settings
-from tests.docker_session import build_lock, checkout, docker, image
+from tests.docker_session import build_lock, checkout, docker, image, image_with_extras
 from tools.dev.servers import free_port
 
-__all__ = ["build_lock", "checkout", "docker", "image"]  # fixtures, which pytest finds here
+# Fixtures, which pytest finds here.
+__all__ = ["build_lock", "checkout", "docker", "image", "image_with_extras"]
 
 MakeSettings: TypeAlias = Callable[..., Settings]
 Serve: TypeAlias = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]

@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -20,10 +21,16 @@ import pytest
 from python_on_whales import DockerClient
 
 from fastapi_k8s import NAME
-from tools.checkout import copy_checkout, run_command
+from tools.checkout import PROJECT, copy_checkout, run_command
 
 SESSION_NAME = f"{NAME}-test-{uuid4().hex[:12]}"
 LABELS = {f"{NAME}.test": SESSION_NAME}
+BUILD_ARGS = {
+    "APP_VERSION": "1.2.3",
+    "GIT_SHA": "0123abc",
+    "CREATED": "2026-01-02T03:04:05Z",
+    "SOURCE": "https://example.com/service",
+}
 BuildLock: TypeAlias = Callable[[], AbstractContextManager[None]]
 
 
@@ -96,20 +103,27 @@ def build_lock(tmp_path_factory: pytest.TempPathFactory) -> BuildLock:
     return acquire
 
 
+def read_extras() -> list[str]:
+    """Return the names of the optional dependencies of pyproject.toml."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    return list(project["optional-dependencies"])
+
+
 @pytest.fixture(scope="session")
 def image(docker: DockerClient, checkout: Path, build_lock: BuildLock) -> str:
     """The tag of the production image. Parallel pytest processes share the build cache."""
     with build_lock():
         docker.build(
-            checkout,
-            build_args={
-                "APP_VERSION": "1.2.3",
-                "GIT_SHA": "0123abc",
-                "CREATED": "2026-01-02T03:04:05Z",
-                "SOURCE": "https://example.com/service",
-            },
-            labels=LABELS,
-            tags=SESSION_NAME,
-            progress=False,
+            checkout, build_args=BUILD_ARGS, labels=LABELS, tags=SESSION_NAME, progress=False
         )
     return SESSION_NAME
+
+
+@pytest.fixture(scope="session")
+def image_with_extras(docker: DockerClient, checkout: Path, build_lock: BuildLock) -> str:
+    """The tag of the production image with all optional dependencies."""
+    tag = f"{SESSION_NAME}-extras"
+    build_args = BUILD_ARGS | {"EXTRAS": " ".join(read_extras())}
+    with build_lock():
+        docker.build(checkout, build_args=build_args, labels=LABELS, tags=tag, progress=False)
+    return tag
