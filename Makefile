@@ -111,11 +111,14 @@ lint-files: .venv ## Check Dockerfiles, shell scripts, YAML files and workflows
 	    $(LINT) go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12 .github/workflows/*.yml
 
 .PHONY: lint-k8s
-lint-k8s: .venv ## Check k8s.yaml with checkov and kube-score
-	@$(UV) tool run --quiet --from checkov==3.3.30 \
-	    checkov --file k8s.yaml --framework kubernetes --compact --quiet --skip-download
-	@sh tools/dev/with-go.sh kube-score \
-	    go run github.com/zegl/kube-score/cmd/kube-score@v1.20.0 score --exit-one-on-warning k8s.yaml
+lint-k8s: .venv ## Check k8s.yaml and deploy/production with checkov and kube-score
+	@manifests=$$(sh tools/cluster/list-manifests.sh) && \
+	$(UV) tool run --quiet --from checkov==3.3.30 \
+	    checkov --file $$manifests --framework kubernetes --compact --quiet --skip-download && \
+	for manifest in $$manifests; do \
+	    sh tools/dev/with-go.sh kube-score \
+	        go run github.com/zegl/kube-score/cmd/kube-score@v1.20.0 score --exit-one-on-warning "$$manifest" || exit 1; \
+	done
 
 .PHONY: audit
 audit: | $(OWN_UV) ## Check the locked packages for known vulnerabilities

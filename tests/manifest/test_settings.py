@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fastapi_k8s.settings import Settings
-from tests.manifest.conftest import OBJECTS, api_containers, find_object, pod_templates
+from tests.manifest.conftest import LOCAL, max_connections_of_pods
 from tools.checkout import PROJECT
 from tools.cluster.manifest import CONFIG_MAP
 from tools.cluster.secret import secret_data
@@ -14,15 +14,13 @@ from tools.cluster.secret import secret_data
 PASSWORD = "0123456789abcdef"
 RESERVED_CONNECTIONS = 3
 """The default of PostgreSQL's superuser_reserved_connections."""
-READINESS_CONNECTIONS = 1
-"""The connection of /ready, which each process has in addition to its pool."""
 
 
 def test_the_config_map_and_the_secret_are_complete_and_valid_settings(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """No setting is unknown, none that is required is missing, and production accepts them."""
-    config = find_object("ConfigMap")["data"]
+    config = LOCAL.find("ConfigMap")["data"]
     secrets = read_mounted_secrets()
     names = {name.lower() for name in [*config, *secrets]}
     assert names <= Settings.model_fields.keys()
@@ -38,7 +36,7 @@ def test_the_config_map_and_the_secret_are_complete_and_valid_settings(
 def read_mounted_secrets() -> dict[str, str]:
     """Return the files in the API's secret volume, with their contents."""
     data = secret_data(PASSWORD)
-    for volume in pod_templates()["api"]["spec"]["volumes"]:
+    for volume in LOCAL.pod_templates()["api"]["spec"]["volumes"]:
         if volume["name"] == "secret":
             return {item["path"]: data[item["key"]] for item in volume["secret"]["items"]}
     raise LookupError("volume secret")
@@ -46,7 +44,7 @@ def read_mounted_secrets() -> dict[str, str]:
 
 def test_every_key_of_the_secret_is_mounted_and_every_mounted_key_exists() -> None:
     mounted_keys = set()
-    for template in pod_templates().values():
+    for template in LOCAL.pod_templates().values():
         for volume in template["spec"]["volumes"]:
             if "secret" in volume:
                 secret_name = volume["secret"]["secretName"]
@@ -56,7 +54,7 @@ def test_every_key_of_the_secret_is_mounted_and_every_mounted_key_exists() -> No
 
 
 def test_postgresql_has_the_user_and_the_database_of_the_url() -> None:
-    (container,) = pod_templates()["db"]["spec"]["containers"]
+    (container,) = LOCAL.pod_templates()["db"]["spec"]["containers"]
     env = {each["name"]: each["value"] for each in container["env"]}
     url = f"postgresql://{env['POSTGRES_USER']}:{PASSWORD}@db:5432/{env['POSTGRES_DB']}"
     assert secret_data(PASSWORD)["DATABASE_URL"] == url
@@ -69,33 +67,19 @@ def test_the_api_and_its_migration_read_the_config_map_under_its_plain_name() ->
 
     An immutable ConfigMap would refuse the second `kubectl apply` after a changed setting.
     """
-    config_map = find_object("ConfigMap")
+    config_map = LOCAL.find("ConfigMap")
     assert config_map["metadata"]["name"] == CONFIG_MAP
     assert "immutable" not in config_map
-    for container in api_containers():
+    for container in LOCAL.api_containers():
         assert container["envFrom"] == [{"configMapRef": {"name": CONFIG_MAP}}]
 
 
-def max_connections_of_pods(max_replicas: int) -> int:
-    """Return how many connections the pods open at most, during a rolling update.
-
-    These are the new pods, one more for the surge, and as many old pods that still drain. A pod
-    that migrates has one connection and no pool yet, so it needs fewer than one that serves.
-    """
-    strategy = find_object("Deployment", "api")["spec"]["strategy"]
-    max_surge: int = strategy["rollingUpdate"]["maxSurge"]
-    settings = find_object("ConfigMap")["data"]
-    processes = int(settings.get("WEB_CONCURRENCY", 1))
-    per_process = int(settings["DATABASE_POOL_SIZE"]) + READINESS_CONNECTIONS
-    return (max_replicas + max_surge + max_replicas) * processes * per_process
-
-
 def test_postgresql_has_enough_connections_for_all_pods() -> None:
-    (container,) = pod_templates()["db"]["spec"]["containers"]
+    (container,) = LOCAL.pod_templates()["db"]["spec"]["containers"]
     (argument,) = (each for each in container["args"] if each.startswith("max_connections="))
     limit = int(argument.partition("=")[2])
-    max_replicas = find_object("HorizontalPodAutoscaler")["spec"]["maxReplicas"]
-    assert max_connections_of_pods(max_replicas) <= limit - RESERVED_CONNECTIONS
+    max_replicas = LOCAL.find("HorizontalPodAutoscaler")["spec"]["maxReplicas"]
+    assert max_connections_of_pods(LOCAL, max_replicas) <= limit - RESERVED_CONNECTIONS
 
 
 def test_the_table_in_kubernetes_md_has_the_computed_numbers_of_connections() -> None:
@@ -103,7 +87,7 @@ def test_the_table_in_kubernetes_md_has_the_computed_numbers_of_connections() ->
     rows = re.findall(r"^\| ([\d,]+)[^|]*\| ([\d,]+) \| ([^|]+) \| ([^|]+) \|$", page, re.MULTILINE)
     assert len(rows) == 4
     for max_replicas, documented, direct, pooler in rows:
-        connections = max_connections_of_pods(parse_number(max_replicas))
+        connections = max_connections_of_pods(LOCAL, parse_number(max_replicas))
         assert parse_number(documented) == connections
         limit = re.search(r"max_connections=(\d+)", direct)
         if limit:
@@ -121,6 +105,6 @@ def parse_number(text: str) -> int:
 
 
 def test_the_redis_url_is_the_address_of_its_service() -> None:
-    services = {each["metadata"]["name"] for each in OBJECTS if each["kind"] == "Service"}
-    assert find_object("ConfigMap")["data"]["REDIS_URL"] == "redis://redis:6379/0"
+    services = {each["metadata"]["name"] for each in LOCAL.find_all("Service")}
+    assert LOCAL.find("ConfigMap")["data"]["REDIS_URL"] == "redis://redis:6379/0"
     assert "redis" in services

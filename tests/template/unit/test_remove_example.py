@@ -38,7 +38,9 @@ def test_no_remaining_text_mentions_the_items() -> None:
         # `make remove-example` writes the OpenAPI document again.
         if path.name == "openapi.json" or remove_example.is_example(path):
             continue
-        assert "/items" not in remove_marked_from_file(path, text, "example"), path
+        remaining_text = remove_marked_from_file(path, text, "example")
+        # `items` is also a field of Kubernetes' SecretVolumeSource.
+        assert "/items" not in remaining_text.replace("/secret/items/", ""), path
 
 
 def test_the_example_is_kept_if_a_migration_builds_on_it(versions: Path) -> None:
