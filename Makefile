@@ -271,6 +271,10 @@ remove-example: .venv ## Remove the items example: code, migration, tests, bench
 	@$(RUN) python -m tools.openapi
 # end example
 
+.PHONY: update
+update: .venv ## Take the changes of the template (TEMPLATE=https://example.com/the-template.git)
+	@$(RUN) python -m tools.template.update
+
 ##@ Housekeeping
 .PHONY: clean
 clean: ## Remove environments, caches and build results; the local database stays

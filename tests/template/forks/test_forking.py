@@ -9,6 +9,7 @@ from tools.checkout import PROJECT
 
 PAGE = PROJECT / "docs" / "forking.md"
 TEMPLATE_URL = "https://example.com/the-template.git"
+RENAME, REMOVE_EXAMPLE, UPDATE = [text for info, text in read_blocks(PAGE) if info == "sh"]
 
 
 def improve(template: Repository, word: str) -> None:
@@ -22,29 +23,32 @@ def improve(template: Repository, word: str) -> None:
     template.commit()
 
 
-def take_improvements(template: Repository, service: Repository, words: list[str]) -> None:
-    """Rename `service`, change it, and merge one improvement of the template for each word."""
-    rename, remove_example, keep_template, add_remote, take = [
-        text for info, text in read_blocks(PAGE) if info == "sh"
-    ]
-    name = f"shop-{uuid4().hex[:8]}"
-    for block in (rename, remove_example, keep_template):
+def rename_and_remove_example(service: Repository, name: str) -> None:
+    """Run the first commands of the page."""
+    for block in (RENAME, REMOVE_EXAMPLE):
         service.run("sh", "-ec", block.replace("orders", name))
+
+
+def make_own_service(service: Repository) -> None:
+    """Rename a fork, remove the example, and add a line of its own."""
+    rename_and_remove_example(service, f"shop-{uuid4().hex[:8]}")
     main = service.package / "main.py"
     main.write_text(f"{main.read_text()}\nOWN = True\n")
     service.commit()
-    service.run("sh", "-ec", add_remote.replace(TEMPLATE_URL, str(template.folder)))
 
-    # The made-up improvements would not pass the linters.
-    take = take.replace("make lint && make test\n", "").replace("orders", name)
-    for word in words:
-        improve(template, word)
-        service.run("sh", "-ec", take)
 
+def update(service: Repository, template: Repository) -> None:
+    """Run the command of the page."""
+    service.run("sh", "-ec", UPDATE.replace(TEMPLATE_URL, str(template.folder)))
+
+
+def assert_has_improvements(service: Repository, words: list[str]) -> None:
+    """Assert that a service has its own changes and these improvements, under its own name."""
+    assert service.run("git", "status", "--porcelain") == ""
     files = service.read_files()
-    package = main.parent.name
+    package = service.package.name
     comments = "".join(f"# {word}\n" for word in words)
-    assert f'{comments}name = "{name}"\n' in files["pyproject.toml"]
+    assert f'{comments}name = "{package.replace("_", "-")}"\n' in files["pyproject.toml"]
     for word in words:
         assert f"This page is {word}." in files["SECURITY.md"]
         assert files[f"src/{package}/{word}.py"] == f'PACKAGE = "{package}"\n'
@@ -54,15 +58,48 @@ def take_improvements(template: Repository, service: Repository, words: list[str
     assert {path.split("/")[1] for path in files if path.startswith("src/")} == {package}
 
 
-def test_a_fork_takes_two_improvements_and_keeps_its_own_changes(tmp_path: Path) -> None:
+def test_a_fork_takes_two_improvements_and_leaves_conflicts_to_git(tmp_path: Path) -> None:
     template = create_repository(tmp_path / "template")
     template.run("git", "clone", "--quiet", str(template.folder), str(tmp_path / "service"))
     service = Repository(tmp_path / "service")
-    take_improvements(template, service, ["better", "best"])
-    service.run("make", "test-unit")
+    make_own_service(service)
+
+    improve(template, "better")
+    update(service, template)
+    assert_has_improvements(service, ["better"])
+    assert service.run("git", "log", "--format=%s", "-1").startswith("Update to the template of ")
+    assert "newest version of the template already" in service.run(
+        "make", "update", f"TEMPLATE={template.folder}"
+    )
+
+    improve(template, "best")
+    security = service.folder / "SECURITY.md"
+    security.write_text(f"{security.read_text()}\nThis page is ours.\n")
+    service.commit()
+    service.run("git", "remote", "add", "template", str(template.folder))
+    process = service.try_run("make", "update")
+    assert process.returncode != 0
+    assert "git cherry-pick --continue" in process.stderr
+    assert service.run("git", "diff", "--name-only", "--diff-filter=U") == "SECURITY.md\n"
+    assert "<<<<<<<" in security.read_text()
+    security.write_text("This page is better.\nThis page is best.\n")
+    service.run("sh", "-ec", "git add --all && git -c core.editor=true cherry-pick --continue")
+    assert_has_improvements(service, ["better", "best"])
+    assert len(service.run("git", "worktree", "list").splitlines()) == 1
 
 
-def test_a_copy_without_common_history_takes_an_improvement(tmp_path: Path) -> None:
+def test_a_copy_without_common_history_becomes_a_fork_of_the_new_version(tmp_path: Path) -> None:
+    """Except for its own line, it has the same files as a fork that is made after the update."""
     template = create_repository(tmp_path / "template")
     service = create_repository(tmp_path / "service")
-    take_improvements(template, service, ["better"])
+    make_own_service(service)
+    improve(template, "better")
+    update(service, template)
+    assert_has_improvements(service, ["better"])
+
+    new_fork = Repository(tmp_path / "new")
+    template.run("git", "clone", "--quiet", str(template.folder), str(new_fork.folder))
+    rename_and_remove_example(new_fork, service.package.name.replace("_", "-"))
+    service.run("git", "fetch", "--quiet", str(new_fork.folder), "main")
+    different_files = service.run("git", "diff", "--name-only", "FETCH_HEAD").splitlines()
+    assert different_files == [".template-version", f"src/{service.package.name}/main.py"]
