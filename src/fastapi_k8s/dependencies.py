@@ -4,9 +4,11 @@ They are `async def`: FastAPI runs a `def` dependency in a thread, which costs 2
 instead of 8 to 17 (docs/decisions/0014-async-dependencies.md).
 """
 
+import asyncio
 from typing import Annotated, TypedDict, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends
+from fastapi.requests import HTTPConnection
 
 from .cache import Cache
 from .database import Database
@@ -21,34 +23,45 @@ class LifespanState(TypedDict):
     database: Database
     cache: Cache
     readiness: Readiness
+    draining: asyncio.Event
 
 
-def _lifespan_state(request: Request) -> LifespanState:
-    # FastAPI does not accept the parameter type `Request[LifespanState]`.
-    return cast("LifespanState", request.state)
+# The parameters are an HTTPConnection, because FastAPI has no Request for a WebSocket.
+def _lifespan_state(connection: HTTPConnection) -> LifespanState:
+    # FastAPI does not accept the parameter type `HTTPConnection[LifespanState]`.
+    return cast("LifespanState", connection.state)
 
 
-async def get_settings(request: Request) -> Settings:
+async def get_settings(connection: HTTPConnection) -> Settings:
     """The settings of this process."""
-    return _lifespan_state(request)["settings"]
+    return _lifespan_state(connection)["settings"]
 
 
-async def get_database(request: Request) -> Database:
+async def get_database(connection: HTTPConnection) -> Database:
     """The PostgreSQL pool."""
-    return _lifespan_state(request)["database"]
+    return _lifespan_state(connection)["database"]
 
 
-async def get_cache(request: Request) -> Cache:
+async def get_cache(connection: HTTPConnection) -> Cache:
     """The Redis cache."""
-    return _lifespan_state(request)["cache"]
+    return _lifespan_state(connection)["cache"]
 
 
-async def get_readiness(request: Request) -> Readiness:
+async def get_readiness(connection: HTTPConnection) -> Readiness:
     """The readiness checks."""
-    return _lifespan_state(request)["readiness"]
+    return _lifespan_state(connection)["readiness"]
+
+
+async def get_draining(connection: HTTPConnection) -> asyncio.Event:
+    """The event that is set when the worker begins to drain, and when the server stops.
+
+    A stream that ends then lets its client continue on another pod (docs/streams.md).
+    """
+    return _lifespan_state(connection)["draining"]
 
 
 SettingsDep = Annotated[Settings, Depends(get_settings)]
 DatabaseDep = Annotated[Database, Depends(get_database)]
 CacheDep = Annotated[Cache, Depends(get_cache)]
 ReadinessDep = Annotated[Readiness, Depends(get_readiness)]
+DrainingDep = Annotated[asyncio.Event, Depends(get_draining)]

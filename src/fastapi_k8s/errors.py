@@ -159,6 +159,9 @@ class ErrorMiddleware:
         try:
             await self._app(scope, receive, send)
         except asyncio.CancelledError:
+            if "response_is_complete" in scope:
+                # The access log line, which has the same request id, was written before.
+                logger.error("background task cancelled")  # noqa: TRY400 (the stack says nothing)
             if "response_status" in scope:
                 raise
             response = problem_response(

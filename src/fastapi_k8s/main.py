@@ -1,5 +1,6 @@
 """The application: what the lifespan yields, the routes, and the middleware around them."""
 
+import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -43,7 +44,11 @@ def create_app(settings: Settings) -> FastAPI:
         ):
             readiness = Readiness(readiness_database, cache, needed_revision)
             yield LifespanState(
-                settings=settings, database=database, cache=cache, readiness=readiness
+                settings=settings,
+                database=database,
+                cache=cache,
+                readiness=readiness,
+                draining=asyncio.Event(),
             )
 
     app = FastAPI(

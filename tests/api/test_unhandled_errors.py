@@ -46,6 +46,7 @@ async def test_an_error_after_the_start_of_the_response_closes_the_connection_an
     assert line["request_id"] == "abc"
     [access_line] = [line for line in log_lines() if line["message"] == "request"]
     assert access_line["status"] == 200  # as in the response, whose head was sent already
+    assert access_line["cut_by"] == "error"
 
 
 async def test_the_error_of_a_background_task_is_logged_once_and_leaves_the_connection_open(

@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import BackgroundTasks, FastAPI, Request
 from fastapi.responses import Response, StreamingResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastapi_k8s import main
-from fastapi_k8s.dependencies import DatabaseDep
+from fastapi_k8s.dependencies import DatabaseDep, DrainingDep
 
 UPLOAD_SIZE = 3_000_000
 """A limit above MAX_BODY_SIZE, in bytes."""
@@ -75,6 +76,22 @@ def create_app_with_test_routes() -> FastAPI:
             await asyncio.sleep(60)
 
         return StreamingResponse(chunks())
+
+    @app.get("/events", response_class=EventSourceResponse)
+    async def stream_until_the_drain(draining: DrainingDep) -> AsyncIterator[ServerSentEvent]:
+        yield ServerSentEvent(raw_data="first")
+        await draining.wait()
+        yield ServerSentEvent(raw_data="last")
+
+    @app.get("/background-task")
+    async def start_background_task(tasks: BackgroundTasks) -> str:
+        tasks.add_task(asyncio.sleep, 60)
+        return "accepted"
+
+    @app.get("/background-thread")
+    async def start_background_task_in_a_thread(tasks: BackgroundTasks) -> str:
+        tasks.add_task(time.sleep, 60)
+        return "accepted"
 
     @app.get("/large")
     async def get_more_than_the_buffers_of_the_sockets() -> Response:

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
+from fastapi.sse import EventSourceResponse
 
 from fastapi_k8s import deadline
 from fastapi_k8s.database import open_database
@@ -46,6 +47,11 @@ def create_slow_app(settings: Settings) -> FastAPI:
             yield "b"
 
         return StreamingResponse(parts())
+
+    @app.get("/events", response_class=EventSourceResponse)
+    async def stream_events() -> AsyncIterator[str]:
+        await asyncio.sleep(1.5 * TIMEOUT_SECONDS)
+        yield "late"
 
     @app.post("/body")
     async def read_body(request: Request) -> int:
@@ -143,6 +149,12 @@ async def test_a_late_request_runs_no_further_statement(
 async def test_a_response_that_has_begun_is_not_cut(service: httpx.AsyncClient) -> None:
     response = await service.get("/stream")
     assert (response.status_code, response.text) == (200, "ab")
+
+
+async def test_the_first_server_sent_event_may_be_late(service: httpx.AsyncClient) -> None:
+    """The head of the response is sent before it."""
+    response = await service.get("/events")
+    assert (response.status_code, response.text) == (200, 'data: "late"\n\n')
 
 
 async def test_the_time_in_which_the_client_sends_the_body_does_not_count(

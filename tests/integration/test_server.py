@@ -146,6 +146,10 @@ class Gunicorn:
         """Whether a slow request has begun. There must be one worker."""
         return bool(self.get("/is-busy"))
 
+    def read_lines(self) -> list[dict[str, Any]]:
+        """The log lines so far."""
+        return [json.loads(line) for line in self.stdout.read_text().splitlines()]
+
     def stop(self) -> int:
         """Send SIGTERM, wait for the exit and return its code."""
         self.process.terminate()
@@ -496,6 +500,7 @@ def running_gunicorn_with_short_shutdown(
         f"from {server.__name__} import worker\n"
         "worker.GRACEFUL_SHUTDOWN_SECONDS = 0.5\n"
         "worker.CANCELLATION_SECONDS = 20\n"
+        "worker.EXIT_SECONDS = 1\n"
     )
     environment["PYTHONPATH"] = f".:{folder}"
     arguments = (APP_WITH_TEST_ROUTES, "-c", "python:short_shutdown")
@@ -523,6 +528,7 @@ async def test_a_request_that_outlasts_the_shutdown_gets_a_response(
 async def test_a_response_that_outlasts_the_shutdown_ends_without_its_last_chunk(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
+    """Its access log line contains who cut the response. No line has a traceback."""
     with (
         running_gunicorn_with_short_shutdown(environment, tmp_path) as gunicorn,
         gunicorn.client.stream("GET", "/slow-stream") as response,
@@ -530,6 +536,68 @@ async def test_a_response_that_outlasts_the_shutdown_ends_without_its_last_chunk
         gunicorn.process.terminate()
         with pytest.raises(httpx.RemoteProtocolError):
             response.read()
+        assert gunicorn.process.wait(20) == 0
+        lines = gunicorn.read_lines()
+    [access_line] = [line for line in lines if line.get("path") == "/slow-stream"]
+    assert (access_line["status"], access_line["cut_by"]) == (200, "shutdown")
+    [error] = [line for line in lines if line["level"] == "ERROR"]
+    assert error["message"] == "shutdown: cancelled 1 requests or background tasks"
+    assert "exception" not in error
+
+
+@pytest.mark.parametrize("path", ["/background-task", "/background-thread"])
+async def test_a_background_task_that_outlasts_the_shutdown_is_cancelled_and_logged(
+    environment: dict[str, str], tmp_path: Path, path: str
+) -> None:
+    """The process does not wait for a thread, which cannot be cancelled."""
+    with running_gunicorn_with_short_shutdown(environment, tmp_path) as gunicorn:
+        response = gunicorn.client.get(path, headers={"X-Request-ID": "abc"})
+        assert response.json() == "accepted"
+        assert gunicorn.stop() == 0
+        lines = gunicorn.read_lines()
+    errors = [line for line in lines if line["level"] == "ERROR"]
+    assert [line["message"] for line in errors] == [
+        "shutdown: cancelled 1 requests or background tasks",
+        "background task cancelled",
+    ]
+    assert errors[1]["request_id"] == "abc"
+    assert not [line for line in lines if "exception" in line]
+
+
+async def test_a_stream_ends_completely_when_the_drain_begins(
+    environment: dict[str, str],
+) -> None:
+    environment["DRAIN_SECONDS"] = "60"
+    with running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn:
+        with gunicorn.client.stream("GET", "/events") as response:
+            gunicorn.process.terminate()
+            assert response.read() == b"data: first\n\ndata: last\n\n"
+        assert gunicorn.client.get("/ready").json()["status"] == "draining"
+        gunicorn.process.send_signal(signal.SIGINT)
+
+
+async def test_a_stream_ends_completely_when_its_worker_has_served_max_requests(
+    environment: dict[str, str],
+) -> None:
+    environment["DRAIN_SECONDS"] = "60"
+    arguments = (APP_WITH_TEST_ROUTES, "--max-requests", "10")
+    with running_gunicorn(environment, *arguments) as gunicorn:
+        with gunicorn.client.stream("GET", "/events") as response:
+            for _ in range(10):
+                gunicorn.get("/process")
+            assert response.read() == b"data: first\n\ndata: last\n\n"
+        assert gunicorn.get("/ready")["status"] == "ready"
+        gunicorn.process.send_signal(signal.SIGINT)
+
+
+async def test_a_stream_ends_completely_at_a_stop_without_a_drain(
+    environment: dict[str, str],
+) -> None:
+    with running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn:
+        with gunicorn.client.stream("GET", "/events") as response:
+            gunicorn.process.send_signal(signal.SIGINT)
+            assert response.read() == b"data: first\n\ndata: last\n\n"
+        assert gunicorn.process.wait(20) == 0
 
 
 async def test_the_shutdown_does_not_wait_longer_for_a_client_that_reads_nothing(
@@ -591,6 +659,7 @@ async def test_the_second_sigint_cancels_the_requests_in_flight(
         os.kill(worker, signal.SIGINT)
         assert request.result().status_code == 503
         wait_until(partial(has_exited, worker), 20, "the exit")
+        assert not [line for line in gunicorn.read_lines() if "exception" in line]
 
 
 @pytest.mark.parametrize("drain_seconds", ["0", "2"])

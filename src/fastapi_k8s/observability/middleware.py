@@ -1,5 +1,6 @@
 """The middleware around every request: its id, access log line, metrics and default headers."""
 
+import asyncio
 import logging
 import re
 from secrets import token_hex
@@ -71,14 +72,24 @@ class ObservabilityMiddleware:
                 # Not when the application returns: background tasks run before that.
                 self._record(scope, method, perf_counter() - started_at)
 
+        cut_by = "client"
         try:
             await self._app(scope, receive, send_and_record)
+        except asyncio.CancelledError:
+            cut_by = "shutdown"
+            raise
+        except Exception:
+            cut_by = "error"
+            raise
         finally:
             if "response_is_complete" not in scope:
-                self._record(scope, method, perf_counter() - started_at)
+                self._record(scope, method, perf_counter() - started_at, cut_by)
 
-    def _record(self, scope: Scope, method: str, seconds: float) -> None:
-        """Observe the duration. Write the access log line, except for UNLOGGED_ROUTES."""
+    def _record(self, scope: Scope, method: str, seconds: float, cut_by: str | None = None) -> None:
+        """Observe the duration. Write the access log line, except for UNLOGGED_ROUTES.
+
+        `cut_by` is what ended the request before its response was complete.
+        """
         status = scope.get("response_status", 0)  # 0: the response has not begun
         route = self._templates.find(scope) or UNMATCHED_ROUTE
         known_method = method if method in KNOWN_METHODS else OTHER_METHOD
@@ -93,6 +104,8 @@ class ObservabilityMiddleware:
             "duration_ms": round(seconds * 1000, 2),
             "client": client[0] if client else None,
         }
+        if cut_by is not None:
+            fields["cut_by"] = cut_by
         log_info(logger, "request", fields)
 
 

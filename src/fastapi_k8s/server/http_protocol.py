@@ -252,6 +252,17 @@ class StrictHttpProtocol(HttpToolsProtocol):
         self._unregister()
         super().handle_websocket_upgrade()
 
+    def shutdown(self) -> None:
+        """Let the streams end when the server stops, also without Gunicorn's worker.
+
+        Uvicorn calls it for each connection, and then waits for the responses. Without the event,
+        `make run` would wait for a stream, and could neither stop nor reload.
+        """
+        draining = self.app_state.get("draining")
+        if draining is not None:
+            draining.set()
+        super().shutdown()
+
     def resume_writing(self) -> None:
         super().resume_writing()
         self.stalled_seconds = 0

@@ -8,8 +8,9 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from types import FrameType
 from typing import cast
@@ -29,10 +30,13 @@ LAST_REQUESTS_SECONDS = 0.5
 """How long to serve requests that a client sent before it saw the connection or listener close."""
 
 GRACEFUL_SHUTDOWN_SECONDS = 25
-"""How long requests in flight may take after the drain."""
+"""How long requests in flight and background tasks may take after the drain."""
 
 CANCELLATION_SECONDS = 1
 """How long cancelled requests may take to respond."""
+
+EXIT_SECONDS = 5
+"""How long the process may take to exit after the server has stopped."""
 
 HEARTBEAT_SECONDS = 1
 """How often a worker shows Gunicorn's master that it is alive."""
@@ -41,9 +45,9 @@ HEARTBEAT_SECONDS = 1
 class DrainingServer(uvicorn.Server):
     """Continues to serve for DRAIN_SECONDS after SIGTERM.
 
-    Meanwhile /ready fails, /health succeeds, and every response closes its connection. `notify` is
-    the heartbeat of the worker. After `max_requests` the server drains too, but stays ready. If
-    Gunicorn's master is killed, the server drains as after SIGTERM.
+    Meanwhile /ready fails, /health succeeds, every response closes its connection, and streams that
+    use `DrainingDep` end. `notify` is the heartbeat of the worker. After `max_requests` the server
+    drains too, but stays ready. If Gunicorn's master is killed, the server drains as after SIGTERM.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class DrainingServer(uvicorn.Server):
         heartbeat = asyncio.create_task(self._send_heartbeats())
         try:
             await super().serve(sockets)
+            _limit_exit()
         finally:
             heartbeat.cancel()
 
@@ -98,7 +103,7 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the listeners, serve the last accepted connections, then shut down like Uvicorn."""
-        self._add_connection_close()
+        self._announce_drain()
         for server in self.servers:
             server.close()
         await asyncio.sleep(LAST_REQUESTS_SECONDS)
@@ -116,20 +121,21 @@ class DrainingServer(uvicorn.Server):
         self._start_drain()
 
     async def _wait_tasks_to_complete(self) -> None:
-        """Wait for the requests in flight, then cancel those that are left.
+        """Wait for the requests in flight and background tasks, then cancel those that are left.
 
         Uvicorn's own timeout closes their connections before they can respond.
         """
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(GRACEFUL_SHUTDOWN_SECONDS):
                 await super()._wait_tasks_to_complete()
-        except TimeoutError:
-            await self._cancel_requests()
+        await self._cancel_requests()
 
     async def _cancel_requests(self) -> None:
+        """Cancel the tasks of the requests. They run the streams and background tasks, too."""
         tasks = list(self.server_state.tasks)
         if tasks:
-            logger.error("shutdown: cancelled %d requests that took too long", len(tasks))
+            logger.error("shutdown: cancelled %d requests or background tasks", len(tasks))
+            logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=CANCELLATION_SECONDS)
@@ -151,7 +157,7 @@ class DrainingServer(uvicorn.Server):
         if self._drain_has_begun:
             return
         self._drain_has_begun = True
-        self._add_connection_close()
+        self._announce_drain()
         seconds = 0.0
         state = self._lifespan_state()
         if state and state["settings"].drain_seconds > 0:
@@ -165,8 +171,11 @@ class DrainingServer(uvicorn.Server):
             return None
         return cast("LifespanState", self.lifespan.state)
 
-    def _add_connection_close(self) -> None:
-        """Send `Connection: close` with every further response."""
+    def _announce_drain(self) -> None:
+        """Let streams end, and send `Connection: close` with every further response."""
+        state = self._lifespan_state()
+        if state:
+            state["draining"].set()
         if CONNECTION_CLOSE in self.config.encoded_headers:
             return
         # The first list is permanent: Uvicorn rebuilds default_headers from it every second. The
@@ -182,6 +191,23 @@ class DrainingServer(uvicorn.Server):
             self.force_exit = True
         self._stop_signals.add(stop_signal)
         self.should_exit = True
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    """A filter for Uvicorn's log, which would have a traceback of each cancelled request."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, asyncio.CancelledError)
+
+
+def _limit_exit() -> None:
+    """End the process if it has not exited after EXIT_SECONDS.
+
+    Python waits for all threads at its exit. A thread cannot be cancelled, so a path operation or
+    a background task with `def` could delay the exit until the master kills the worker.
+    """
+    timer = threading.Timer(EXIT_SECONDS, os._exit, [0])
+    timer.daemon = True
+    timer.start()
 
 
 class DrainingWorker(UvicornWorker):
