@@ -6,6 +6,9 @@ from pathlib import Path
 from tools.checkout import PROJECT
 
 FENCED_BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+PYTHON_FILE = re.compile(r"`(\S+)`:\n\n```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+"""A file that a page shows: its path and its text."""
+
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#]*)(?:#([^)]*))?\)")
 EXTERNAL_LINK = re.compile(r"\w+://|\.\./\.\./actions/")
@@ -21,6 +24,21 @@ def read_blocks(page: Path) -> list[tuple[str, str]]:
     """Return the fenced blocks of a page as info strings, such as `sh docker`, and texts."""
     matches = FENCED_BLOCK.findall(page.read_text())
     return [(str(info), str(text)) for info, text in matches]
+
+
+def read_python_files(page: Path) -> list[tuple[str, str]]:
+    """Return the paths and texts of the Python files that a page shows."""
+    return [(str(path), str(text)) for path, text in PYTHON_FILE.findall(page.read_text())]
+
+
+def insert_lines(file: Path, diff: str) -> None:
+    """Insert the lines that a diff adds after its first line, which the file must contain once."""
+    context, *added_lines = diff.splitlines(keepends=True)
+    context = context.removeprefix(" ")
+    text = file.read_text()
+    assert text.count(context) == 1, f"{file} does not contain this line once: {context}"
+    addition = "".join(line.removeprefix("+") for line in added_lines)
+    file.write_text(text.replace(context, context + addition))
 
 
 def read_prose(page: Path) -> str:

@@ -4,8 +4,6 @@ The service is called `image`, like a folder in tools/: one word, which the pack
 share.
 """
 
-import re
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -15,7 +13,9 @@ from tests.template.pages import (
     find_broken_links,
     find_pages,
     find_unknown_targets,
+    insert_lines,
     read_blocks,
+    read_python_files,
 )
 
 NAME = "image"
@@ -30,8 +30,6 @@ INDEPENDENT_OF_THE_EXAMPLE = (
 calls `make run`."""
 
 REMAINING_ENDPOINTS = {"/health", "/ready", "/version", "/metrics"}
-PYTHON_FILE = re.compile(r"`(\S+)`:\n\n```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
-"""A file that docs/domain.md shows: its path and its text."""
 
 
 @pytest.fixture(scope="module")
@@ -76,16 +74,6 @@ def test_make_run_serves_only_the_operational_endpoints(service: Repository) -> 
         assert client.get("/items").status_code == 404
 
 
-def insert_lines(file: Path, diff: str) -> None:
-    """Insert the lines that a diff adds after its first line, which the file must contain once."""
-    context, *added_lines = diff.splitlines(keepends=True)
-    context = context.removeprefix(" ")
-    text = file.read_text()
-    assert text.count(context) == 1, f"{file} does not contain this line once: {context}"
-    addition = "".join(line.removeprefix("+") for line in added_lines)
-    file.write_text(text.replace(context, context + addition))
-
-
 def test_a_domain_is_added_as_the_page_says(service: Repository) -> None:
     """The commands, files and edits of docs/domain.md lead to a service that passes all checks."""
     page = service.folder / "docs" / "domain.md"
@@ -94,7 +82,7 @@ def test_a_domain_is_added_as_the_page_says(service: Repository) -> None:
     create_folder, check = shell_blocks
 
     service.run("sh", "-ec", create_folder)
-    for path, text in PYTHON_FILE.findall(page.read_text()):
+    for path, text in read_python_files(page):
         (service.folder / path).write_text(text)
     main = service.package / "main.py"
     project = service.folder / "pyproject.toml"
