@@ -58,6 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
         responses=DEFAULT_ERROR_RESPONSE,
         generate_unique_id_function=operation_id,
         redirect_slashes=False,
+        openapi_url="/openapi.json" if settings.api_docs else None,
         docs_url=None,
         redoc_url=None,
         telemetry=telemetry_config(),
@@ -93,10 +94,8 @@ def add_routes(app: FastAPI, settings: Settings) -> None:
     # enforced outside all middleware: a 413 would have no request id, log line or problem details.
     app.router.max_body_size = settings.max_body_size
     app.include_router(items.router)  # example
-    app.add_route(swagger_ui.DOCS_PATH, swagger_ui.get_docs, include_in_schema=False)
-    app.add_route(
-        swagger_ui.OAUTH2_REDIRECT_PATH, swagger_ui.get_oauth2_redirect, include_in_schema=False
-    )
+    if settings.api_docs:
+        swagger_ui.add_routes(app)
 
 
 def add_middleware(app: FastAPI, settings: Settings) -> None:

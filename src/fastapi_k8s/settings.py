@@ -34,6 +34,7 @@ class Settings(BaseSettings):
     )
 
     environment: Literal["development", "production"] = "development"
+    api_docs: bool = Field(default_factory=lambda data: data["environment"] == "development")
     database_url: SecretStr
     database_pool_size: int = Field(10, ge=1, le=1000)
     database_pool_timeout: float = Field(2, gt=0, le=60)
@@ -121,7 +122,12 @@ def load_settings() -> Settings:
     try:
         return Settings(_secrets_dir=SECRETS_DIR if SECRETS_DIR.is_dir() else None)
     except ValidationError as error:
-        messages = [_describe_error(details) for details in error.errors()]
+        # A default that depends on an invalid setting is an error of its own, of this type.
+        messages = [
+            _describe_error(details)
+            for details in error.errors()
+            if details["type"] != "default_factory_not_called"
+        ]
     except (OSError, UnicodeDecodeError, SettingsError) as error:
         messages = [f".env or {SECRETS_DIR}: {error}"]
     print(f"{NAME}: invalid settings:", *messages, sep="\n  ", file=sys.stderr)
