@@ -3,8 +3,10 @@
 import asyncio
 import json
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from secrets import token_bytes
@@ -36,6 +38,11 @@ INVALIDATION_TICKS = TIMEOUT_TICKS // 2
 
 LEASE_SECONDS = 10
 """How long a lease stays in Redis if no reader stores a value under it."""
+
+HIT = "hit"
+MISS = "miss"
+BYPASS = "bypass"
+"""The results of a read. `bypass` is a read that called `load` because Redis had failed."""
 
 VALUE_PREFIX = b"="
 LEASE_PREFIX = b"?"
@@ -72,6 +79,19 @@ def representation_of(model: type[BaseModel]) -> bytes:
     return blake2b(schema.encode(), digest_size=8).hexdigest().encode()
 
 
+@dataclass(frozen=True)
+class CacheStatistics:
+    """The state of the circuit, and what has happened since the statistics were taken before.
+
+    `reads` has the number of reads by their result: HIT, MISS or BYPASS. `errors` is the number of
+    commands that Redis has not executed.
+    """
+
+    circuit_is_open: bool
+    reads: Counter[str]
+    errors: int
+
+
 class RedisFailedError(Exception):
     """Redis has not executed a command. The cause is the error of the client library."""
 
@@ -94,11 +114,18 @@ class RedisClient:
         self._last_ticks: dict[asyncio.Timeout, int] = {}
         self._circuit_open_until = 0.0
         self._server_error: Exception | None = None
+        self._errors = 0
         self._error_log = ErrorLog(logger, "cache failed")
 
     def circuit_is_open(self) -> bool:
         """Whether the server failed within the last CIRCUIT_OPEN_SECONDS."""
         return monotonic() < self._circuit_open_until
+
+    def take_errors(self) -> int:
+        """The number of commands that have failed since the last call."""
+        errors = self._errors
+        self._errors = 0
+        return errors
 
     async def execute(
         self, *command: str | bytes | int, timeout_ticks: int = TIMEOUT_TICKS, **options: Any
@@ -135,6 +162,7 @@ class RedisClient:
                 finally:
                     self._last_ticks.pop(timeout, None)
         except Exception as error:  # whatever the client library raises
+            self._errors += 1
             self._error_log.warn(error)
             if isinstance(error, SERVER_ERRORS):
                 self._server_error = error
@@ -175,6 +203,7 @@ class Cache:
         self._client = client
         self._ttl_seconds = ttl_seconds
         self._loads: dict[tuple[bytes, bytes], asyncio.Task[bytes]] = {}
+        self._reads: Counter[str] = Counter()
 
     async def get_or_load(self, key: str, representation: bytes, load: Load) -> bytes:
         """The value of `key` from Redis, or else from `load`. Raises only what `load` raises.
@@ -183,15 +212,21 @@ class Cache:
         update, pods of two releases use the same keys.
         """
         client = self._client
-        if client is None or client.circuit_is_open():
+        if client is None:
+            return await load()
+        if client.circuit_is_open():
+            self._reads[BYPASS] += 1
             return await load()
         prefix = VALUE_PREFIX + representation
         try:
             current = await _get_value_or_lease(client, key, prefix)
         except RedisFailedError:
+            self._reads[BYPASS] += 1
             return await load()
         if current.startswith(prefix):
+            self._reads[HIT] += 1
             return current.removeprefix(prefix)
+        self._reads[MISS] += 1
         # A load that runs under the same lease began after the last write of `key`: otherwise
         # `invalidate` would have removed the lease. So this reader can share the load.
         shared_by = (prefix, current)
@@ -228,6 +263,15 @@ class Cache:
             is_refused = isinstance(error.__cause__, ResponseError | AuthenticationError)
             return "misconfigured" if is_refused else "unreachable"
         return "ok"
+
+    def take_statistics(self) -> CacheStatistics:
+        """The state of the circuit, and what has happened since the last call."""
+        reads = self._reads
+        self._reads = Counter()
+        client = self._client
+        if client is None:
+            return CacheStatistics(circuit_is_open=False, reads=reads, errors=0)
+        return CacheStatistics(client.circuit_is_open(), reads, client.take_errors())
 
     def _end_load(self, shared_by: tuple[bytes, bytes], task: asyncio.Task[bytes]) -> None:
         del self._loads[shared_by]

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -22,8 +23,10 @@ from .items import routes as items  # example
 from .migrations import newest_revision
 from .observability import metrics
 from .observability.middleware import ObservabilityMiddleware
+from .observability.process_metrics import sample_process
 from .openapi import DEFAULT_ERROR_RESPONSE, RETRY_AFTER_HEADER, complete_openapi
 from .readiness import Readiness, ReadinessReport
+from .resource_metrics import sample_cache, sample_pool
 from .settings import Settings, load_settings
 
 TELEMETRY_VARIABLE = "FASTAPI_OTEL_AUTO_CONFIGURE"
@@ -35,12 +38,19 @@ def create_app(settings: Settings) -> FastAPI:
     needed_revision = newest_revision()
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[LifespanState]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[LifespanState]:
+        metrics.set_build_info(app.version, settings.git_sha)
         # Closed in reverse order: a write that commits at shutdown still needs the cache.
         async with (
             open_cache(settings) as cache,
             open_database(settings, settings.database_pool_size) as database,
             open_database(settings, pool_size=1) as readiness_database,
+            metrics.sampling(
+                metrics.sample_active_requests,
+                sample_process,
+                partial(sample_pool, database.pool),
+                partial(sample_cache, cache),
+            ),
         ):
             readiness = Readiness(readiness_database, cache, needed_revision)
             yield LifespanState(

@@ -21,6 +21,8 @@ from tools.checkout import PROJECT
 
 OBSERVABILITY = PROJECT / "docs" / "observability.md"
 STREAMS = PROJECT / "docs" / "streams.md"
+METRIC_ROW = re.compile(r"^\| (`.*?`) \| (counter|gauge|histogram) \|", re.MULTILINE)
+QUERIED_METRIC = re.compile(r"rate\((\w+)")
 
 
 @pytest.fixture
@@ -44,15 +46,25 @@ async def test_the_access_log_line_has_the_documented_fields_and_values(
         assert line[name] == documented_line[name]
 
 
-async def test_the_documented_queries_use_existing_metrics(client: httpx.AsyncClient) -> None:
+async def test_the_documented_metrics_and_those_of_the_queries_are_the_existing_ones(
+    client: httpx.AsyncClient,
+) -> None:
     await client.get("/version")
     await client.get("/version", headers={"Host": "not valid"})
-    metrics = text_string_to_metric_families((await client.get("/metrics")).text)
-    existing = {sample.name for metric in metrics for sample in metric.samples}
-    page = OBSERVABILITY.read_text()
-    documented = set(re.findall(r"\bhttp_\w+_(?:count|bucket|sum|total)\b", page))
-    assert documented
-    assert documented <= existing
+    existing = set()
+    samples = set()
+    for metric in text_string_to_metric_families((await client.get("/metrics")).text):
+        if not metric.name.endswith("_created"):
+            suffix = "_total" if metric.type == "counter" else ""
+            existing.add((f"{metric.name}{suffix}", metric.type))
+            samples |= {sample.name for sample in metric.samples}
+    documented = set()
+    for names, kind in METRIC_ROW.findall(OBSERVABILITY.read_text()):
+        documented |= {(name, kind) for name in re.findall(r"`(\w+)`", names)}
+    assert documented == existing
+    queried = set(QUERIED_METRIC.findall(OBSERVABILITY.read_text()))
+    assert len(queried) > 3
+    assert queried <= samples
 
 
 def test_the_committed_openapi_document_is_current() -> None:

@@ -1,10 +1,15 @@
 """The metrics of /metrics: how requests are counted, and how metrics are named."""
 
 import asyncio
+import os
+import platform
 import re
+import resource
 from pathlib import Path
+from time import process_time, time
 
 import httpx
+import pytest
 from fastapi import APIRouter, BackgroundTasks, FastAPI
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import Metric
@@ -14,7 +19,13 @@ from prometheus_client.samples import Sample
 from fastapi_k8s.main import create_app
 from tests.conftest import LogLines, MakeSettings, Serve
 
-REQUEST_COUNT = "http_request_duration_seconds_count"
+REQUEST_COUNT = "http_server_request_duration_seconds_count"
+ADVISED_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
+"""https://opentelemetry.io/docs/specs/semconv/http/http-metrics/#metric-httpserverrequestduration"""
+
+CONVENTIONAL_NAMES = {"db_client_connection_count"}
+"""Names of OpenTelemetry's conventions that promtool does not like."""
+
 UNIT_ABBREVIATIONS = "_(milli|micro|nano)?(minutes|hours|days|ms|us|bits)(_|$)"
 
 
@@ -30,8 +41,30 @@ def get_samples(metrics: list[Metric]) -> list[Sample]:
     return [sample for metric in metrics for sample in metric.samples]
 
 
-async def count_requests(client: httpx.AsyncClient, **labels: str) -> float:
+async def read_value(client: httpx.AsyncClient, name: str, **labels: str) -> float:
+    """The value of the only sample with this name and these labels."""
+    samples = get_samples(await read_metrics(client))
+    [value] = [
+        sample.value
+        for sample in samples
+        if sample.name == name and sample.labels.items() >= labels.items()
+    ]
+    return value
+
+
+async def count_requests(
+    client: httpx.AsyncClient,
+    route: str | None = None,
+    method: str | None = None,
+    status: str | None = None,
+) -> float:
     """The number of requests with these labels, of all tests in this process."""
+    labels = {
+        "http_route": route,
+        "http_request_method": method,
+        "http_response_status_code": status,
+    }
+    labels = {name: value for name, value in labels.items() if value is not None}
     number = 0.0
     for sample in get_samples(await read_metrics(client)):
         if sample.name == REQUEST_COUNT and sample.labels.items() >= labels.items():
@@ -59,9 +92,9 @@ async def test_requests_are_counted_by_method_route_and_status(things: httpx.Asy
         assert after[labels] - before[labels] == increment
 
 
-async def test_all_unknown_paths_have_the_route_none(client: httpx.AsyncClient) -> None:
+async def test_all_unknown_paths_have_no_route(client: httpx.AsyncClient) -> None:
     """With their paths as labels, clients could create any number of time series."""
-    labels = {"method": "GET", "route": "none", "status": "404"}
+    labels = {"method": "GET", "route": "", "status": "404"}
     before = await count_requests(client, **labels)
     for path in ("/random-1", "/random-2", "/things/random"):
         await client.get(path)
@@ -145,6 +178,83 @@ async def test_the_duration_does_not_include_background_tasks(
         may_end.set()
 
 
+async def test_the_duration_has_the_advised_buckets(client: httpx.AsyncClient) -> None:
+    await client.get("/version")
+    bounds = set()
+    for sample in get_samples(await read_metrics(client)):
+        if sample.name == "http_server_request_duration_seconds_bucket":
+            bounds.add(float(sample.labels["le"]))
+    assert sorted(bounds) == [*ADVISED_BUCKETS, float("inf")]
+
+
+async def test_a_request_is_active_until_its_response_is_complete(
+    make_settings: MakeSettings, serve: Serve
+) -> None:
+    app = create_app(make_settings())
+    has_begun = asyncio.Event()
+    may_end = asyncio.Event()
+
+    @app.delete("/waiting")
+    async def wait() -> str:
+        has_begun.set()
+        await may_end.wait()
+        return "done"
+
+    async with serve(app) as client:
+
+        async def count_active(method: str) -> float:
+            name = "http_server_active_requests"
+            return await read_value(client, name, http_request_method=method)
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(client.delete("/waiting"))
+            await has_begun.wait()
+            assert await count_active("DELETE") == 1
+            assert await count_active("GET") == 1, "the request for the metrics"
+            may_end.set()
+        assert await count_active("DELETE") == 0
+        await client.request("PROPFIND", "/waiting")
+        assert await count_active("_OTHER") == 0
+
+
+async def test_a_request_that_fails_is_active_no_more(things: httpx.AsyncClient) -> None:
+    assert (await things.delete("/things/7")).status_code == 500
+    with pytest.raises(httpx.RemoteProtocolError):
+        await things.get("/things")  # the connection closes in the middle of the response
+    name = "http_server_active_requests"
+    assert await read_value(things, name, http_request_method="DELETE") == 0
+    assert await read_value(things, name, http_request_method="GET") == 1
+
+
+async def test_the_release_is_in_build_info(make_settings: MakeSettings, serve: Serve) -> None:
+    settings = make_settings(app_version="4.5.6", git_sha="0123abc")
+    async with serve(create_app(settings)) as client:
+        labels = {
+            "version": "4.5.6",
+            "commit": "0123abc",
+            "python": platform.python_version(),
+        }
+        assert await read_value(client, "build_info", **labels) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="This system has no /proc.")
+async def test_the_process_figures_are_those_of_the_process(client: httpx.AsyncClient) -> None:
+    cpu_seconds = process_time()
+    assert cpu_seconds <= await read_value(client, "process_cpu_seconds_total") <= process_time()
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert await read_value(client, "process_max_fds") == limit
+    assert 0 < time() - await read_value(client, "process_start_time_seconds") < 24 * 3600
+    pages = [int(number) for number in Path("/proc/self/statm").read_text().split()]
+    virtual, resident = (number * resource.getpagesize() for number in pages[:2])
+    assert await read_value(client, "process_virtual_memory_bytes") >= virtual
+    assert await read_value(client, "process_resident_memory_bytes") >= resident / 2
+    open_files = await read_value(client, "process_open_fds")
+    files = [os.open("/dev/null", os.O_RDONLY) for _ in range(50)]
+    assert await read_value(client, "process_open_fds") == open_files + 50
+    for file in files:
+        os.close(file)
+
+
 async def test_refused_bodies_are_counted(things: httpx.AsyncClient) -> None:
     labels = {"method": "POST", "status": "413"}
     before = await count_requests(things, **labels)
@@ -162,7 +272,7 @@ async def test_metrics_follow_the_rules_of_promtool(client: httpx.AsyncClient) -
         assert re.fullmatch("[a-z][a-z0-9_]*", metric.name)  # no camelCase, no colon
         assert not re.search(UNIT_ABBREVIATIONS, metric.name)
         assert not re.search(f"_({metric.type}|metric)(_|$)", metric.name)
-        if metric.type != "histogram":
+        if metric.type != "histogram" and metric.name not in CONVENTIONAL_NAMES:
             assert not metric.name.endswith(("_bucket", "_count", "_sum"))
         for sample in metric.samples:
             if not sample.name.endswith("_created"):

@@ -63,7 +63,8 @@ async def test_a_preflight_request_has_a_request_id_an_access_log_line_and_a_met
         assert line["request_id"] == response.headers["x-request-id"]
         assert (line["method"], line["path"], line["status"]) == ("OPTIONS", "/version", 200)
         metrics = (await client.get("/metrics")).text
-        assert 'count{method="OPTIONS",route="none",status="200"}' in metrics
+        labels = 'http_request_method="OPTIONS",http_response_status_code="200",http_route=""'
+        assert f"http_server_request_duration_seconds_count{{{labels}}}" in metrics
 
 
 @pytest.mark.parametrize(

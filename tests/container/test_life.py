@@ -262,5 +262,5 @@ def test_two_workers_share_the_port_and_the_metrics(
         for _ in range(20):
             application.client.get("/version")
         lines = application.client.get("/metrics").text.splitlines()
-        [count] = [line for line in lines if 'route="/version"' in line and "_count" in line]
+        [count] = [line for line in lines if 'http_route="/version"' in line and "_count{" in line]
         assert json.loads(count.split()[-1]) == 20

@@ -360,7 +360,9 @@ def test_a_body_that_times_out_has_a_request_id_and_an_access_log_line(
 def test_a_refused_request_is_logged_and_counted(gunicorn: Gunicorn) -> None:
     def refused_requests() -> float:
         metrics = gunicorn.client.get("/metrics").text
-        counts = re.findall(r'requests_refused_total{status="431"} (.*)', metrics)
+        counts = re.findall(
+            r'refused_requests_total{http_response_status_code="431"} (.*)', metrics
+        )
         return sum(float(count) for count in counts)
 
     count = refused_requests()

@@ -82,7 +82,8 @@ class Gunicorn:
         requests = 0.0
         for metric in text_string_to_metric_families(metrics):
             for sample in metric.samples:
-                if sample.name.endswith("_count") and sample.labels["route"] == route:
+                is_count = sample.name == "http_server_request_duration_seconds_count"
+                if is_count and sample.labels["http_route"] == route:
                     requests += sample.value
         return requests
 
@@ -298,6 +299,47 @@ async def test_the_metrics_of_each_worker_include_the_requests_of_all(
         assert counts == {gunicorn.process_requests}
 
 
+async def test_gauges_are_those_of_all_workers_and_counters_outlive_a_killed_worker(
+    environment: dict[str, str],
+) -> None:
+    environment.update(WEB_CONCURRENCY="2", DATABASE_POOL_SIZE="3", APP_VERSION="4.5.6")
+    active = "http_server_active_requests{GET}"
+    with (
+        running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn,
+        ThreadPoolExecutor() as executor,
+    ):
+        workers = gunicorn.wait_for_workers(2)
+        samples = gunicorn.read_samples()
+        assert samples["db_client_connection_max"] == 2 * 3
+        [release] = [name for name in samples if name.startswith("build_info{")]
+        assert release.endswith(",4.5.6}")
+        assert samples[release] == 1
+        for slot in ("0", "1"):
+            assert samples[f"process_resident_memory_bytes{{{slot}}}"] > 1e7
+            assert (
+                0 < samples[f"process_open_fds{{{slot}}}"] < samples[f"process_max_fds{{{slot}}}"]
+            )
+
+        requests = [executor.submit(gunicorn.client.get, "/slow/60") for _ in range(6)]
+
+        def are_active() -> bool:
+            # The other worker has written its number a second ago, without a request.
+            return gunicorn.read_samples()[active] == len(requests) + 1
+
+        wait_until(are_active, 20, "the active requests")
+        cpu_seconds = gunicorn.read_samples()["process_cpu_seconds_total"]
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+        for request in requests:
+            assert isinstance(request.exception(), httpx.TransportError)
+        wait_until(gunicorn.is_alive, 20, "the first response")
+        gunicorn.wait_for_workers(2)
+        wait_until(lambda: gunicorn.read_samples()[active] == 1, 20, "the metrics of both workers")
+        samples = gunicorn.read_samples()
+        assert samples["process_cpu_seconds_total"] >= cpu_seconds
+        assert samples["db_client_connection_max"] == 2 * 3
+
+
 @pytest.mark.parametrize("preload", [True, False])
 async def test_metrics_that_are_created_at_import_are_summed_over_all_workers(
     environment: dict[str, str], tmp_path: Path, preload: bool
@@ -366,8 +408,8 @@ async def test_after_the_master_was_killed_the_worker_stops_and_another_master_c
         gunicorn.process.kill()
         wait_until(partial(has_exited, worker), 20, "the exit")
         assert "master was killed" in gunicorn.stdout.read_text()
-        for file in gunicorn.find_metrics_files():
-            shutil.rmtree(file.parent)
+        for folder in {file.parent for file in gunicorn.find_metrics_files()}:
+            shutil.rmtree(folder)
     with running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn:
         assert gunicorn.get_worker() != worker
 
@@ -396,7 +438,8 @@ async def test_a_worker_is_replaced_after_max_requests_and_loses_no_request_or_c
         gunicorn.process_requests = load.request_count
         await asyncio.to_thread(gunicorn.wait_until_counted)
         assert gunicorn.count_requests("/process") == gunicorn.process_requests
-        assert len(gunicorn.find_metrics_files()) == 1
+        slots = {file.stem.rpartition("_")[2] for file in gunicorn.find_metrics_files()}
+        assert slots == {"0"}
 
 
 async def test_a_worker_that_drains_after_max_requests_stays_ready(

@@ -19,7 +19,9 @@ REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
 TRACEPARENT_PATTERN = re.compile(
     rb"(?!ff)[\da-f]{2}-(?!0{32})[\da-f]{32}-(?!0{16})[\da-f]{16}-[\da-f]{2}"
 )
-UNMATCHED_ROUTE = "none"
+UNMATCHED_ROUTE = ""
+"""In Prometheus, a label without a value is the same as no label."""
+
 UNLOGGED_ROUTES = {"/health", "/ready", "/metrics"}
 """Routes without an access log line, because probes request them every few seconds."""
 
@@ -55,6 +57,8 @@ class ObservabilityMiddleware:
         request_context.set(ids)
         id_header = (b"x-request-id", ids["request_id"].encode())
         method = scope["method"]
+        method_label = method if method in KNOWN_METHODS else OTHER_METHOD
+        metrics.active_requests[method_label] += 1
         if method == "HEAD":
             scope = serve_head_as_get(self._routes, scope)
 
@@ -70,7 +74,7 @@ class ObservabilityMiddleware:
             if message["type"] == "http.response.body" and not message.get("more_body"):
                 scope["response_is_complete"] = True
                 # Not when the application returns: background tasks run before that.
-                self._record(scope, method, perf_counter() - started_at)
+                self._record(scope, method, method_label, perf_counter() - started_at)
 
         cut_by = "client"
         try:
@@ -83,17 +87,24 @@ class ObservabilityMiddleware:
             raise
         finally:
             if "response_is_complete" not in scope:
-                self._record(scope, method, perf_counter() - started_at, cut_by)
+                self._record(scope, method, method_label, perf_counter() - started_at, cut_by)
 
-    def _record(self, scope: Scope, method: str, seconds: float, cut_by: str | None = None) -> None:
+    def _record(
+        self,
+        scope: Scope,
+        method: str,
+        method_label: str,
+        seconds: float,
+        cut_by: str | None = None,
+    ) -> None:
         """Observe the duration. Write the access log line, except for UNLOGGED_ROUTES.
 
         `cut_by` is what ended the request before its response was complete.
         """
+        metrics.active_requests[method_label] -= 1
         status = scope.get("response_status", 0)  # 0: the response has not begun
         route = self._templates.find(scope) or UNMATCHED_ROUTE
-        known_method = method if method in KNOWN_METHODS else OTHER_METHOD
-        metrics.request_duration(known_method, route, status).observe(seconds)
+        metrics.request_duration(method_label, route, status).observe(seconds)
         if route in UNLOGGED_ROUTES:
             return
         client = scope["client"]

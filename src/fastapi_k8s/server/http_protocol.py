@@ -422,7 +422,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
         lines = [STATUS_LINE[error.status_code]]
         lines += [b"%s: %s\r\n" % header for header in headers]
         self.transport.write(b"".join([*lines, b"\r\n", response.body]))
-        metrics.REFUSED_REQUESTS.labels(str(error.status_code)).inc()
+        metrics.REFUSED_REQUESTS.labels(error.status_code).inc()
         fields = {
             "status": error.status_code,
             "detail": error.detail,
