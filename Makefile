@@ -140,6 +140,10 @@ soak: .venv ## Measure what grows during ten minutes of load, and latency with 5
 bench-image: .docker .venv ## Measure the size, build time and start time of the image
 	@$(RUN) python -m tools.benchmarks.image
 
+.PHONY: bench-telemetry
+bench-telemetry: .docker .venv ## Measure what traces cost a request; WRITE=1 updates docs/benchmarks.md
+	@$(RUN) --group bench python -m tools.benchmarks.telemetry
+
 .PHONY: bench-restart
 bench-restart: .context .docker .venv ## Count the requests that rolling restarts lose (CONTEXT=kind-kind IMAGE_LOADER=)
 	@$(RUN) python -m tools.benchmarks.restart

@@ -66,7 +66,7 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide the settings in the environment of the developer's shell from the tests."""
     for variable in list(os.environ):
-        if variable.lower() in Settings.model_fields:
+        if variable.lower() in Settings.model_fields or variable.startswith("OTEL_"):
             monkeypatch.delenv(variable)
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -11,7 +10,6 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
-from fastapi.telemetry import TelemetryConfig
 
 from . import NAME, health, swagger_ui
 from .cache import open_cache
@@ -24,16 +22,14 @@ from .migrations import newest_revision
 from .observability import metrics
 from .observability.middleware import ObservabilityMiddleware
 from .observability.process_metrics import sample_process
+from .observability.telemetry import TELEMETRY_OFF, Telemetry, load_telemetry
 from .openapi import DEFAULT_ERROR_RESPONSE, RETRY_AFTER_HEADER, complete_openapi
 from .readiness import Readiness, ReadinessReport
 from .resource_metrics import sample_cache, sample_pool
 from .settings import Settings, load_settings
 
-TELEMETRY_VARIABLE = "FASTAPI_OTEL_AUTO_CONFIGURE"
-"""FastAPI configures OpenTelemetry from the environment if this variable is `true`."""
 
-
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, telemetry: Telemetry = TELEMETRY_OFF) -> FastAPI:
     """The application with these settings. It opens no connection before its lifespan begins."""
     needed_revision = newest_revision()
 
@@ -42,6 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
         metrics.set_build_info(app.version, settings.git_sha)
         # Closed in reverse order: a write that commits at shutdown still needs the cache.
         async with (
+            telemetry.export(),
             open_cache(settings) as cache,
             open_database(settings, settings.database_pool_size) as database,
             open_database(settings, pool_size=1) as readiness_database,
@@ -63,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(
         title=NAME,
-        version=settings.app_version or version(NAME),
+        version=app_version(settings),
         lifespan=lifespan,
         responses=DEFAULT_ERROR_RESPONSE,
         generate_unique_id_function=operation_id,
@@ -71,11 +68,11 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url="/openapi.json" if settings.api_docs else None,
         docs_url=None,
         redoc_url=None,
-        telemetry=telemetry_config(),
+        telemetry=telemetry.config,
     )
     add_routes(app, settings)
     add_exception_handlers(app)
-    add_middleware(app, settings)
+    add_middleware(app, settings, telemetry)
     complete_openapi(app)
     return app
 
@@ -108,7 +105,7 @@ def add_routes(app: FastAPI, settings: Settings) -> None:
         swagger_ui.add_routes(app)
 
 
-def add_middleware(app: FastAPI, settings: Settings) -> None:
+def add_middleware(app: FastAPI, settings: Settings, telemetry: Telemetry) -> None:
     """Wrap the routes. The middleware that is added last is the outermost.
 
     CORS is outside of the errors, so that browsers can read a 500, and inside of the observability,
@@ -124,17 +121,12 @@ def add_middleware(app: FastAPI, settings: Settings) -> None:
             allow_headers=["*"],
             expose_headers=["ETag", "Location", "X-Request-ID"],
         )
-    app.add_middleware(ObservabilityMiddleware, routes=app.routes)
+    app.add_middleware(ObservabilityMiddleware, routes=app.routes, has_traces=telemetry.is_on)
 
 
-def telemetry_config() -> TelemetryConfig:
-    """The configuration of FastAPI's OpenTelemetry: off, unless the environment turns it on.
-
-    While it is on, FastAPI looks for providers in the environment with each request, which takes
-    3 to 5 µs (docs/decisions/0024-cpu-time-per-request.md).
-    """
-    is_on = os.environ.get(TELEMETRY_VARIABLE, "").lower() == "true"
-    return {"tracing": is_on, "metrics": is_on, "logs": is_on}
+def app_version(settings: Settings) -> str:
+    """APP_VERSION, or else the version of the package."""
+    return settings.app_version or version(NAME)
 
 
 def operation_id(route: APIRoute) -> str:
@@ -146,4 +138,4 @@ def create_app_from_environment() -> FastAPI:
     """The entry point for Gunicorn and Uvicorn. Exits with code 2 if a setting is invalid."""
     settings = load_settings()
     logging.getLogger().setLevel(settings.log_level)
-    return create_app(settings)
+    return create_app(settings, load_telemetry(app_version(settings)))

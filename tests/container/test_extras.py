@@ -1,13 +1,33 @@
 """The image with all optional dependencies of pyproject.toml."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from python_on_whales import DockerClient
+from python_on_whales.exceptions import DockerException
 
 from tests.container.conftest import RunApplication, application_environment
+from tests.docker_session import LABELS
 
 FIND_DISTRIBUTIONS = """
 from importlib.metadata import distributions
 print(*[distribution.name for distribution in distributions()])
+"""
+
+RECEIVE_SPANS = """
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        for resource_spans in ExportTraceServiceRequest.FromString(body).resource_spans:
+            for scope_spans in resource_spans.scope_spans:
+                print(*[span.name for span in scope_spans.spans], sep="\\n")
+        self.send_response(200)
+        self.end_headers()
+
+HTTPServer(("127.0.0.1", 4318), Handler).handle_request()
 """
 
 
@@ -31,3 +51,31 @@ def test_an_image_with_all_extras_serves(
 ) -> None:
     with run_application(application_environment(), tag=image_with_extras) as application:
         assert application.client.get("/ready").json()["status"] == "ready"
+
+
+@pytest.mark.usefixtures("postgres", "redis")
+def test_an_image_with_the_extra_telemetry_sends_traces(
+    run_application: RunApplication, image_with_extras: str
+) -> None:
+    environment = application_environment() | {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318",
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+    }
+    with (
+        run_application(environment, tag=image_with_extras) as application,
+        ThreadPoolExecutor() as executor,
+    ):
+        spans = executor.submit(application.run_python, RECEIVE_SPANS)
+        # The exporter tries again until the receiver listens.
+        assert application.client.get("/version").status_code == 200
+        assert spans.result(timeout=60) == "GET /version"
+
+
+def test_an_image_without_the_extra_telemetry_does_not_start_with_an_endpoint(
+    docker: DockerClient, image: str
+) -> None:
+    environment = application_environment() | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector"}
+    with pytest.raises(DockerException) as error:
+        docker.run(image, remove=True, labels=LABELS, envs=environment)
+    assert error.value.return_code == 2
+    assert "make docker-build EXTRAS=telemetry" in str(error.value.stderr)

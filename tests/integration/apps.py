@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import BackgroundTasks, FastAPI, Request
@@ -14,7 +15,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastapi_k8s import main
-from fastapi_k8s.dependencies import DatabaseDep, DrainingDep
+from fastapi_k8s.dependencies import CacheDep, DatabaseDep, DrainingDep
 
 UPLOAD_SIZE = 3_000_000
 """A limit above MAX_BODY_SIZE, in bytes."""
@@ -68,6 +69,20 @@ def create_app_with_test_routes() -> FastAPI:
         async with database.connection() as connection:
             is_busy = True
             await connection.execute("SELECT pg_sleep(60)")
+
+    @app.get("/cached/{value}")
+    async def read_through_cache(value: str, cache: CacheDep, database: DatabaseDep) -> bytes:
+        async def load() -> bytes:
+            async with database.connection() as connection:
+                return str(await connection.fetchval("SELECT $1::text", value)).encode()
+
+        return await cache.get_or_load(f"cached:{value}", b"test", load)
+
+    @app.put("/cached/{value}")
+    async def write_through_cache(value: str, cache: CacheDep, database: DatabaseDep) -> None:
+        invalidate = partial(cache.invalidate, f"cached:{value}")
+        async with database.transaction(after_commit=invalidate) as connection:
+            await connection.execute("SELECT $1::text", value)
 
     @app.get("/slow-stream")
     async def stream_slowly() -> StreamingResponse:

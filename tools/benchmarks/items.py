@@ -50,7 +50,7 @@ def item_cases(
     `service_with_cache` uses the cache at `cache_url` and has to run already. `folder` is for
     temporary files.
     """
-    ids = asyncio.run(_insert_items(database_url))
+    ids = insert_items(database_url, ITEMS)
     ids_file = folder / "ids"
     ids_file.write_text("\n".join(ids))
     item = f"/items/{ids[0]}"
@@ -95,11 +95,15 @@ class CacheMisses(Case):
         return super().measure(seconds)
 
 
-async def _insert_items(database_url: str) -> list[str]:
-    """Insert `ITEMS` items and return their ids."""
+def insert_items(database_url: str, number: int) -> list[str]:
+    """Insert items into a migrated database and return their ids."""
+    return asyncio.run(_insert_items(database_url, number))
+
+
+async def _insert_items(database_url: str, number: int) -> list[str]:
     connection = await asyncpg.connect(database_url)
     try:
-        rows = await connection.fetch(INSERT, ITEMS)
+        rows = await connection.fetch(INSERT, number)
     finally:
         await connection.close()
     return [str(row["id"]) for row in rows]

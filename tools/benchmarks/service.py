@@ -53,7 +53,7 @@ def main() -> None:
     If the variable WRITE is 1, write them into the page too. Exits with a message and a
     code other than 0 if that is impossible.
     """
-    _check_machine()
+    check_machine()
     must_write = os.environ.get("WRITE") == "1"
     if must_write:
         require_sections(SECTIONS)
@@ -75,7 +75,7 @@ def main() -> None:
         PICTURE.write_text(results.picture)  # example
 
 
-def _check_machine() -> None:
+def check_machine() -> None:
     """Exit with a message if something is missing. The Makefile checks for Docker and the image."""
     if sys.platform != "linux":
         sys.exit("bench: it reads what processes use from /proc, so it needs Linux")

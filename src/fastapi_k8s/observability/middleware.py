@@ -6,6 +6,7 @@ import re
 from secrets import token_hex
 from time import perf_counter
 
+from opentelemetry import trace
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..routing import PathTemplates, Routes, serve_head_as_get
@@ -38,11 +39,15 @@ line of more than 16 KiB.
 
 
 class ObservabilityMiddleware:
-    """A pure ASGI middleware: `BaseHTTPMiddleware` would halve the throughput."""
+    """A pure ASGI middleware: `BaseHTTPMiddleware` would halve the throughput.
 
-    def __init__(self, app: ASGIApp, routes: Routes) -> None:
+    With `has_traces`, log lines have the ids of the span that FastAPI has started.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Routes, *, has_traces: bool) -> None:
         self._app = app
         self._routes = routes
+        self._has_traces = has_traces
         self._templates = PathTemplates(routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,6 +57,8 @@ class ObservabilityMiddleware:
         started_at = perf_counter()
         ids = _request_ids(scope)
         scope["request_id"] = ids["request_id"]
+        if self._has_traces:
+            ids.update(_trace_ids())
         # Not reset at the end: the server logs an exception that reaches it. Each request
         # has its own task, so the next one does not get these ids.
         request_context.set(ids)
@@ -135,6 +142,20 @@ def _request_ids(scope: Scope) -> dict[str, str]:
     if traceparent and TRACEPARENT_PATTERN.fullmatch(traceparent):
         ids["traceparent"] = traceparent.decode()
     return ids
+
+
+def _trace_ids() -> dict[str, str]:
+    """The ids of the current span, also if it is not sampled. None for probes.
+
+    The names are those of https://opentelemetry.io/docs/specs/otel/compatibility/logging_trace_context/.
+    """
+    context = trace.get_current_span().get_span_context()
+    if not context.is_valid:
+        return {}
+    return {
+        "trace_id": trace.format_trace_id(context.trace_id),
+        "span_id": trace.format_span_id(context.span_id),
+    }
 
 
 def _shorten(path: str) -> str:
