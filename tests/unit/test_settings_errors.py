@@ -43,6 +43,7 @@ def test_a_missing_setting_is_named(folder: Path, capsys: pytest.CaptureFixture[
         ("REDIS_URL", "redis://:hidden@cache?socket_timeout=hidden"),
         ("REDIS_URL", "redis://:hidden@cache?unknown=hidden"),
         ("ENVIRONMENT", "hidden"),
+        ("API_DOCS", "hidden"),
         ("LOG_LEVEL", "hidden"),
         ("DATABASE_POOL_SIZE", "hidden"),
         ("DATABASE_POOL_SIZE", "0"),
