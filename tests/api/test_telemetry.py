@@ -153,31 +153,29 @@ def test_another_missing_module_is_not_reported_as_a_missing_extra(
 
 
 @pytest.mark.parametrize(
-    ("variables", "message"),
+    ("variable", "value", "expectation"),
     [
-        (
-            {"OTEL_EXPORTER_OTLP_ENDPOINT": "user:hidden@collector:4318"},
-            "OTEL_EXPORTER_OTLP_ENDPOINT must be a URL such as http://collector:4318",
-        ),
-        (
-            {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
-            "OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf",
-        ),
+        ("ENDPOINT", "user:hidden@collector:4318", "a URL such as http://collector:4318"),
+        ("TRACES_ENDPOINT", "http://collector:hidden", "a URL such as http://collector:4318"),
+        ("PROTOCOL", "grpc", "http/protobuf"),
+        ("TRACES_PROTOCOL", "grpc", "http/protobuf"),
+        ("HEADERS", "Bearer hidden", "headers such as authorization=Bearer%20token"),
+        ("HEADERS", 'a=b,c="hidden"', "headers such as authorization=Bearer%20token"),
     ],
-    ids=["endpoint", "protocol"],
 )
-def test_an_exporter_that_could_never_send_ends_the_start_with_code_2(
+@pytest.mark.usefixtures("receiver")
+def test_an_invalid_variable_ends_the_start_with_code_2_and_without_its_value(
     monkeypatch: pytest.MonkeyPatch,
-    receiver: OtlpReceiver,
     capsys: pytest.CaptureFixture[str],
-    variables: dict[str, str],
-    message: str,
+    variable: str,
+    value: str,
+    expectation: str,
 ) -> None:
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{variable}", value)
     with pytest.raises(SystemExit, match="2"):
         load_telemetry("1.2.3")
-    assert capsys.readouterr().err == f"{NAME}: {message}\n"
+    message = f"{NAME}: OTEL_EXPORTER_OTLP_{variable} must be {expectation}\n"
+    assert capsys.readouterr().err == message
 
 
 def test_the_entry_point_reads_the_variables(
@@ -273,7 +271,7 @@ async def test_variables_of_opentelemetry_win_and_headers_are_sent(
 ) -> None:
     monkeypatch.setenv("OTEL_SERVICE_NAME", "orders")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.version=9,team=a")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20token")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20token, team = a b,")
     async with serve_traced() as client:
         await client.get("/version")
     resource = receiver.find("GET /version").resource

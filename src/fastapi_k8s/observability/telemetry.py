@@ -5,6 +5,7 @@ https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -17,8 +18,11 @@ from fastapi.telemetry import TelemetryConfig
 from .. import NAME
 
 ENDPOINT_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
-PROTOCOL_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+EXPORTER_PREFIXES = ("OTEL_EXPORTER_OTLP", "OTEL_EXPORTER_OTLP_TRACES")
+"""What the names of the exporter's variables begin with. The longer one is for traces only."""
+
 PROTOCOL = "http/protobuf"
+HEADER_PATTERN = re.compile(r"[A-Za-z0-9_.-]+[ \t]*=[^\x00-\x1f\",;\\\x7f-\U0010ffff]*")
 EXTRA = "telemetry"
 EXTRA_PACKAGES = {"opentelemetry", "requests"}
 """The packages of the extra that tracing.py imports."""
@@ -75,13 +79,34 @@ def _is_on() -> bool:
 
 
 def _check_variables() -> None:
-    """Exit if the exporter could never send a span. It would only log an error for each batch."""
-    url = urlsplit(os.environ[ENDPOINT_VARIABLE])
-    if url.scheme not in {"http", "https"} or not url.hostname:
-        _exit(f"{ENDPOINT_VARIABLE} must be a URL such as http://collector:4318")
-    for variable in PROTOCOL_VARIABLES:
-        if os.environ.get(variable, PROTOCOL) not in {"", PROTOCOL}:
-            _exit(f"{variable} must be {PROTOCOL}")
+    """Exit if a variable is invalid.
+
+    The exporter would only log an error for each batch, and would log a header that it cannot
+    parse, which may be a token.
+    """
+    for prefix in EXPORTER_PREFIXES:
+        _check(f"{prefix}_ENDPOINT", _is_url, "a URL such as http://collector:4318")
+        _check(f"{prefix}_PROTOCOL", PROTOCOL.__eq__, PROTOCOL)
+        _check(f"{prefix}_HEADERS", _are_headers, "headers such as authorization=Bearer%20token")
+
+
+def _check(variable: str, is_valid: Callable[[str], bool], expectation: str) -> None:
+    value = os.environ.get(variable)
+    if value and not is_valid(value):
+        _exit(f"{variable} must be {expectation}")
+
+
+def _is_url(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        return url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+    except ValueError:  # for example, the port is not a number
+        return False
+
+
+def _are_headers(text: str) -> bool:
+    headers = [header.strip() for header in text.split(",")]
+    return all(HEADER_PATTERN.fullmatch(header) for header in headers if header)
 
 
 def _exit(message: str) -> None:
