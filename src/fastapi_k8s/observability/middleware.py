@@ -145,7 +145,7 @@ def _request_ids(scope: Scope) -> dict[str, str]:
 
 
 def _trace_ids() -> dict[str, str]:
-    """The ids of the current span, also if it is not sampled. None for probes.
+    """The ids of the current span, also if it is not sampled. Empty for probes.
 
     The names are those of https://opentelemetry.io/docs/specs/otel/compatibility/logging_trace_context/.
     """
