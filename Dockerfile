@@ -1,13 +1,7 @@
 # The production image, and with `--target development` an image to debug it. docs/dockerfile.md explains each line.
-ARG PYTHON_VERSION=3.14.8
-ARG PYTHON_IMAGE=python:${PYTHON_VERSION}-slim-trixie
-ARG PYTHON_DIGEST=
-ARG UV_IMAGE=ghcr.io/astral-sh/uv:0.13.8
-ARG UV_DIGEST=
+FROM ghcr.io/astral-sh/uv:0.13.8 AS uv
 
-FROM ${UV_IMAGE}${UV_DIGEST:+@${UV_DIGEST}} AS uv
-
-FROM ${PYTHON_IMAGE}${PYTHON_DIGEST:+@${PYTHON_DIGEST}} AS base
+FROM python:3.14.8-slim-trixie AS base
 ENV LANG=C.UTF-8 \
     PATH=/app/.venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -9,6 +9,13 @@ RUN := $(UV) run --quiet --locked
 LINT := $(RUN) --group lint
 FORMAT_QUIETLY := $(RUN) ruff format --quiet && $(RUN) ruff check --fix --quiet
 
+# renovate: datasource=go depName=github.com/rhysd/actionlint
+ACTIONLINT_VERSION := v1.7.12
+# renovate: datasource=pypi depName=checkov
+CHECKOV_VERSION := 3.3.30
+# renovate: datasource=go depName=github.com/zegl/kube-score
+KUBE_SCORE_VERSION := v1.20.0
+
 IMAGE_NAME := fastapi-k8s
 # The extras of pyproject.toml that the image contains: EXTRAS="auth telemetry"
 EXTRAS ?=
@@ -108,16 +115,16 @@ lint-files: .venv ## Check Dockerfiles, shell scripts, YAML files and workflows
 	@$(LINT) yamllint --strict .
 	@$(LINT) zizmor --offline --pedantic --quiet .
 	@sh tools/dev/with-go.sh actionlint \
-	    $(LINT) go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12 .github/workflows/*.yml
+	    $(LINT) go run github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT_VERSION) .github/workflows/*.yml
 
 .PHONY: lint-k8s
 lint-k8s: .venv ## Check k8s.yaml and deploy/production with checkov and kube-score
 	@manifests=$$(sh tools/cluster/list-manifests.sh) && \
-	$(UV) tool run --quiet --from checkov==3.3.30 \
+	$(UV) tool run --quiet --exclude-newer "7 days" --from checkov==$(CHECKOV_VERSION) \
 	    checkov --file $$manifests --framework kubernetes --compact --quiet --skip-download && \
 	for manifest in $$manifests; do \
 	    sh tools/dev/with-go.sh kube-score \
-	        go run github.com/zegl/kube-score/cmd/kube-score@v1.20.0 score --exit-one-on-warning "$$manifest" || exit 1; \
+	        go run github.com/zegl/kube-score/cmd/kube-score@$(KUBE_SCORE_VERSION) score --exit-one-on-warning "$$manifest" || exit 1; \
 	done
 
 .PHONY: audit
@@ -198,10 +205,6 @@ docker-sign: ## Sign a pushed image with cosign, without a key (IMAGE=…@sha256
 	    exit 1; \
 	}
 	@cosign sign "$(IMAGE)"
-
-.PHONY: docker-digests
-docker-digests: .docker ## Print the newest digests of the base images, as build arguments that pin them
-	@sh tools/image/digests.sh
 
 ##@ Compose stack
 .PHONY: up

@@ -9,7 +9,9 @@ import pytest
 
 from tools.checkout import run_command
 
-MODULE = "sigs.k8s.io/gateway-api@v1.6.3"
+# renovate: datasource=go depName=sigs.k8s.io/gateway-api
+VERSION = "v1.6.3"
+MODULE = f"sigs.k8s.io/gateway-api@{VERSION}"
 
 
 def http_route_crd() -> Path:

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+import yaml
 from python_on_whales import Container, DockerClient
 from python_on_whales.exceptions import DockerException
 
@@ -18,8 +19,9 @@ from tests.docker_session import LABELS, SESSION_NAME
 from tools.checkout import PROJECT, run_command
 from tools.dev.servers import wait_until
 
-POSTGRES_IMAGE = "postgres:18-alpine"
-REDIS_IMAGE = "redis:8-alpine"
+SERVICES = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())["services"]
+POSTGRES_IMAGE = SERVICES["db"]["image"]
+REDIS_IMAGE = SERVICES["redis"]["image"]
 POSTGRES_PASSWORD = uuid4().hex
 HARDENING_OPTIONS: dict[str, Any] = {
     "read_only": True,
@@ -60,8 +62,8 @@ def accept_sigint() -> Iterator[None]:
 def python_base_image() -> str:
     """Return the base image of the Dockerfile. It is local, so a test image can use it too."""
     dockerfile = (PROJECT / "Dockerfile").read_text()
-    [version] = re.findall(r"^ARG PYTHON_VERSION=(\S+)$", dockerfile, re.MULTILINE)
-    return f"python:{version}-slim-trixie"
+    [image] = re.findall(r"^FROM (\S+) AS base$", dockerfile, re.MULTILINE)
+    return str(image)
 
 
 @pytest.fixture(scope="session")

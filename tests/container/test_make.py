@@ -21,7 +21,6 @@ DOCKER_TARGETS = [
     "deploy",
     "docker-build",
     "docker-build-multiarch",
-    "docker-digests",
     "docker-publish",
     "docker-run",
     "docker-scan",

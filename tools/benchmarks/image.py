@@ -70,7 +70,8 @@ def _measure(context: Path) -> Iterator[str]:
 
 
 def _size_rows(context: Path) -> Iterator[str]:
-    _build_base(context)
+    # An image of its own, because `docker save` may not find what a build has pulled.
+    _build("base", context, "--target=base")
     _build("dockerfile.dev", context, f"--file={context}/Dockerfile.dev")
     _build("development", context, "--target=development")
     _build("extras", context, f"--build-arg=EXTRAS={' '.join(_read_extras(context))}")
@@ -79,8 +80,8 @@ def _size_rows(context: Path) -> Iterator[str]:
     yield _row("Compressed, MB", image, MAX_COMPRESSED_MB)
     with_extras = compressed_mb(f"{REPOSITORY}:extras")
     yield _row("With all extras, compressed, MB", with_extras, MAX_COMPRESSED_WITH_EXTRAS_MB)
-    yield _row("`PYTHON_IMAGE` alone, compressed, MB", base)
-    yield _row("Compressed, as a share of `PYTHON_IMAGE`", image / base)
+    yield _row("The base image alone, compressed, MB", base)
+    yield _row("Compressed, as a share of the base image", image / base)
     for tag in ("production", "extras", "dockerfile.dev", "development"):
         yield _row(f"On disk, MB: {tag}", _disk_mb(tag))
 
@@ -104,14 +105,6 @@ def _build_rows(context: Path) -> Iterator[str]:
     ratio = rebuild_seconds / clean_seconds
     yield _row("Rebuild, as a share of the clean build", ratio, MAX_REBUILD_RATIO)
     yield f"| The rebuild reuses the dependency step | {always_cached} | yes | {always_cached} |"
-
-
-def _build_base(context: Path) -> None:
-    """Build an image of the base alone: `docker save` may not find what a build has pulled."""
-    dockerfile = (context / "Dockerfile").read_text()
-    arguments, _, _ = dockerfile.partition("\nFROM ")
-    (context / "base").write_text(f"{arguments}\nFROM $PYTHON_IMAGE\n")
-    _build("base", context, f"--file={context}/base")
 
 
 def _rebuild_after_edit(number: int, context: Path) -> Build:

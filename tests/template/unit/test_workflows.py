@@ -41,11 +41,25 @@ def test_every_action_is_pinned_to_a_commit_and_names_its_version(workflow: Path
     assert [action for action in actions if not PINNED_ACTION.fullmatch(action)] == []
 
 
-def test_ci_tests_every_python_from_the_oldest_supported_one_to_that_of_the_image() -> None:
+def test_ci_tests_every_python_from_the_oldest_supported_one_to_that_of_the_image_or_newer() -> (
+    None
+):
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     oldest_minor = int(project["requires-python"].removeprefix(">=3."))
     dockerfile = (PROJECT / "Dockerfile").read_text()
-    [newest_minor] = re.findall(r"^ARG PYTHON_VERSION=3\.(\d+)\.", dockerfile, re.MULTILINE)
+    [image_version] = re.findall(r"^FROM python:(3\.\d+)", dockerfile, re.MULTILINE)
+    tested_versions = read_tested_versions()
+    assert tested_versions == [f"3.{oldest_minor + i}" for i in range(len(tested_versions))]
+    assert image_version in tested_versions
+
+
+def test_make_looks_for_every_tested_python_when_it_installs_uv() -> None:
+    script = (PROJECT / "tools" / "dev" / "install-uv.sh").read_text()
+    [names] = re.findall(r"^for name in python3 (.+); do$", script, re.MULTILINE)
+    assert names.split() == [f"python{version}" for version in reversed(read_tested_versions())]
+
+
+def read_tested_versions() -> list[str]:
+    """Return the versions of Python on which CI runs the tests."""
     ci = yaml.safe_load((PROJECT / ".github/workflows/ci.yml").read_text())
-    tested_versions = ci["jobs"]["tests"]["strategy"]["matrix"]["python"]
-    assert tested_versions == [f"3.{minor}" for minor in range(oldest_minor, int(newest_minor) + 1)]
+    return list(ci["jobs"]["tests"]["strategy"]["matrix"]["python"])
