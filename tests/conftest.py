@@ -16,11 +16,13 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from fastapi_k8s import signing_keys
 from fastapi_k8s.main import create_app
 from fastapi_k8s.observability.logs import JsonFormatter
 from fastapi_k8s.server.connections import HttpProtocolFactory
 from fastapi_k8s.settings import Settings
 from tests.docker_session import build_lock, checkout, docker, image, image_with_extras
+from tests.issuer import Issuer, running_issuer
 from tools.dev.servers import free_port
 
 # Fixtures, which pytest finds here.
@@ -117,6 +119,15 @@ async def client(make_settings: MakeSettings, serve: Serve) -> AsyncIterator[htt
     """A client of the application. Each folder of tests has its own `make_settings`."""
     async with serve(create_app(make_settings())) as client:
         yield client
+
+
+@pytest.fixture
+def issuer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Issuer]:
+    """An issuer of access tokens, on this machine, which may be busy: the timeouts are long."""
+    monkeypatch.setattr(signing_keys, "FETCH_WAIT_SECONDS", 20)
+    monkeypatch.setattr(signing_keys, "SOCKET_TIMEOUT_SECONDS", 20)
+    with running_issuer() as issuer:
+        yield issuer
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ instead of 8 to 17 (docs/decisions/0014-async-dependencies.md).
 """
 
 import asyncio
-from typing import Annotated, TypedDict, cast
+from typing import TYPE_CHECKING, Annotated, TypedDict, cast
 
 from fastapi import Depends
 from fastapi.requests import HTTPConnection
@@ -14,6 +14,9 @@ from .cache import Cache
 from .database import Database
 from .readiness import Readiness
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .access_tokens import TokenVerifier
 
 
 class LifespanState(TypedDict):
@@ -24,6 +27,7 @@ class LifespanState(TypedDict):
     cache: Cache
     readiness: Readiness
     draining: asyncio.Event
+    token_verifier: "TokenVerifier | None"
 
 
 # The parameters are an HTTPConnection, because FastAPI has no Request for a WebSocket.
@@ -58,6 +62,11 @@ async def get_draining(connection: HTTPConnection) -> asyncio.Event:
     A stream that ends then lets its client continue on another pod (docs/streams.md).
     """
     return _lifespan_state(connection)["draining"]
+
+
+async def get_token_verifier(connection: HTTPConnection) -> "TokenVerifier | None":
+    """The verifier of access tokens, or None if JWT_ISSUER is not set."""
+    return _lifespan_state(connection)["token_verifier"]
 
 
 SettingsDep = Annotated[Settings, Depends(get_settings)]

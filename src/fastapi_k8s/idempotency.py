@@ -12,6 +12,7 @@ import asyncpg
 from fastapi import Depends, Header, Request, Response
 from pydantic import AfterValidator
 
+from .auth import find_caller
 from .connection_pool import Connection
 from .database import Database, repeat_after_schema_change
 from .dependencies import DatabaseDep, get_settings
@@ -108,10 +109,13 @@ IdempotentRequestDep = Annotated[IdempotentRequest, Depends(get_idempotent_reque
 
 
 def _caller(request: Request) -> str:
-    """Who sent the request: a digest of its credentials, or "" if it has none.
+    """A digest of who sent the request, or of its credentials, or "" if it has none.
 
-    Return the user id once the service has users: then a retry with a renewed token is a retry.
+    So a retry with a renewed access token is a retry, if the operation requires an access token.
     """
+    caller = find_caller(request)
+    if caller is not None:
+        return caller.digest()
     credentials = request.headers.get("Authorization")
     return sha256(credentials.encode()).hexdigest() if credentials else ""
 

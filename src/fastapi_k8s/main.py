@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
 
-from . import NAME, health, swagger_ui
+from . import NAME, auth, health, swagger_ui
 from .cache import open_cache
 from .database import open_database
 from .deadline import DeadlineMiddleware
@@ -32,6 +32,7 @@ from .settings import Settings, load_settings
 def create_app(settings: Settings, telemetry: Telemetry = TELEMETRY_OFF) -> FastAPI:
     """The application with these settings. It opens no connection before its lifespan begins."""
     needed_revision = newest_revision()
+    token_verifier = auth.create_token_verifier(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[LifespanState]:
@@ -48,6 +49,7 @@ def create_app(settings: Settings, telemetry: Telemetry = TELEMETRY_OFF) -> Fast
                 partial(sample_pool, database.pool),
                 partial(sample_cache, cache),
             ),
+            auth.refreshing_signing_keys(token_verifier),
         ):
             readiness = Readiness(readiness_database, cache, needed_revision)
             yield LifespanState(
@@ -56,6 +58,7 @@ def create_app(settings: Settings, telemetry: Telemetry = TELEMETRY_OFF) -> Fast
                 cache=cache,
                 readiness=readiness,
                 draining=asyncio.Event(),
+                token_verifier=token_verifier,
             )
 
     app = FastAPI(
@@ -100,7 +103,7 @@ def add_routes(app: FastAPI, settings: Settings) -> None:
     # The limit applies to the routes that are added after it. `FastAPI(max_body_size=...)` is
     # enforced outside all middleware: a 413 would have no request id, log line or problem details.
     app.router.max_body_size = settings.max_body_size
-    app.include_router(items.router)  # example
+    app.include_router(auth.configure_router(items.router, settings))  # example
     if settings.api_docs:
         swagger_ui.add_routes(app)
 
@@ -119,7 +122,7 @@ def add_middleware(app: FastAPI, settings: Settings, telemetry: Telemetry) -> No
             allow_origins=settings.cors_origins,
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["ETag", "Location", "X-Request-ID"],
+            expose_headers=["ETag", "Location", "WWW-Authenticate", "X-Request-ID"],
         )
     app.add_middleware(ObservabilityMiddleware, routes=app.routes, has_traces=telemetry.is_on)
 

@@ -22,10 +22,24 @@ RETRYABLE_STATUSES = {409, 503}
 409: a duplicate is in progress. 503: the database is unavailable, or the request took too long.
 """
 
+CHALLENGE_STATUSES = {401, 403}
+"""Sent with WWW-Authenticate."""
+
 RETRY_AFTER_HEADER = {
     "description": "Seconds to wait before a retry.",
     "required": True,
     "schema": {"type": "integer"},
+}
+AUTHENTICATION_STATUSES = (401, 403, 503)
+"""The responses of an operation that requires an access token.
+
+503: no key of the issuer is known yet.
+"""
+
+WWW_AUTHENTICATE_HEADER = {
+    "description": "Why the access token does not suffice (RFC 6750).",
+    "required": True,
+    "schema": {"type": "string"},
 }
 REQUEST_ID_HEADER = {
     "description": "The id of the request, as in its log lines.",
@@ -39,6 +53,8 @@ def problem_responses(*statuses: int) -> Responses:
     responses: Responses = {}
     for status in statuses:
         responses[status] = {"description": reason_phrase(status), "content": PROBLEM_CONTENT}
+        if status in CHALLENGE_STATUSES:
+            responses[status]["headers"] = {"WWW-Authenticate": WWW_AUTHENTICATE_HEADER}
         if status in RETRYABLE_STATUSES:
             responses[status]["headers"] = {"Retry-After": RETRY_AFTER_HEADER}
     return responses
@@ -47,7 +63,8 @@ def problem_responses(*statuses: int) -> Responses:
 def complete_openapi(app: FastAPI) -> None:
     """Complete the document of `app`.
 
-    Add the component `Problem` and the header X-Request-ID, and correct optional parameters.
+    Add the component `Problem`, the header X-Request-ID and the responses of operations that
+    require an access token, and correct optional parameters.
 
     See https://fastapi.tiangolo.com/how-to/extending-openapi/.
     """
@@ -57,6 +74,7 @@ def complete_openapi(app: FastAPI) -> None:
         # FastAPI caches the document, so the additions may run again, which changes nothing.
         document = generate()
         _add_problem_schema(document)
+        _add_authentication_responses(document)
         _add_request_id_header(document)
         _remove_null_from_parameters(document)
         return document
@@ -69,6 +87,14 @@ def _add_problem_schema(document: dict[str, Any]) -> None:
     schemas = document["components"].setdefault("schemas", {})
     schemas.update(schema.pop("$defs"))
     schemas[Problem.__name__] = schema
+
+
+def _add_authentication_responses(document: dict[str, Any]) -> None:
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "security" in operation:
+                for status, response in problem_responses(*AUTHENTICATION_STATUSES).items():
+                    operation["responses"].setdefault(str(status), response)
 
 
 def _add_request_id_header(document: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 import re
 import sys
+from collections.abc import Collection
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -51,6 +53,9 @@ class Settings(BaseSettings):
     # NoDecode: pydantic-settings would expect a JSON array in the environment.
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     root_path: str = ""
+    jwt_issuer: str = ""
+    jwt_audience: str = Field("", validate_default=True)
+    jwt_jwks_url: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     app_version: str = ""
     git_sha: str = "unknown"
@@ -92,6 +97,34 @@ class Settings(BaseSettings):
                 "must be a path such as /api, without a trailing slash,"
                 " of ASCII letters, digits and the characters . _ ~ -"
             )
+        return value
+
+    @field_validator("jwt_issuer", "jwt_jwks_url")
+    @classmethod
+    def _check_jwt_url(cls, value: str, info: ValidationInfo) -> str:
+        is_production = info.data.get("environment") == "production"
+        # Whoever can change a response without TLS can replace the keys, and sign tokens.
+        schemes = ("https",) if is_production else ("https", "http")
+        if value and not _is_url(value, schemes):
+            raise ValueError("must be a URL with https://, or in development with http://")
+        return value
+
+    @field_validator("jwt_issuer")
+    @classmethod
+    def _check_extra(cls, value: str) -> str:
+        if value and not all(find_spec(package) for package in ("jwt", "cryptography")):
+            raise ValueError(
+                f"needs the extra `auth`: install {NAME}[auth],"
+                " or build the image with `make docker-build EXTRAS=auth`"
+            )
+        return value
+
+    @field_validator("jwt_audience")
+    @classmethod
+    def _check_jwt_audience(cls, value: str, info: ValidationInfo) -> str:
+        # The issuer is missing here if it is not valid.
+        if bool(value) != bool(info.data.get("jwt_issuer", value)):
+            raise ValueError("must be set if JWT_ISSUER is set, and only then")
         return value
 
     @field_validator("cors_origins", mode="before")
@@ -147,6 +180,15 @@ def _check_password(password: str | None, info: ValidationInfo) -> None:
     # None passes: other ways to authenticate need no password in the URL.
     if password in DEVELOPMENT_PASSWORDS:
         raise ValueError("has an empty password, or a password for development, in production")
+
+
+def _is_url(text: str, schemes: Collection[str]) -> bool:
+    try:
+        url = urlsplit(text)
+        has_host = bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False
+    return url.scheme in schemes and has_host and text.isascii() and len(text.split()) == 1
 
 
 def _is_origin(text: str) -> bool:

@@ -8,11 +8,26 @@ from python_on_whales import DockerClient
 
 from tests.container.conftest import RunApplication, application_environment
 from tests.docker_session import LABELS
+from tools.dev.servers import wait_until
 
 FIND_DISTRIBUTIONS = """
 from importlib.metadata import distributions
 print(*[distribution.name for distribution in distributions()])
 """
+VERIFY_TOKENS = """
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+private_keys = {
+    "RS256": rsa.generate_private_key(65537, 2048),
+    "ES256": ec.generate_private_key(ec.SECP256R1()),
+    "EdDSA": ed25519.Ed25519PrivateKey.generate(),
+}
+for algorithm, key in private_keys.items():
+    token = jwt.encode({"sub": algorithm}, key, algorithm)
+    print(jwt.decode(token, key.public_key(), [algorithm])["sub"])
+"""
+ISSUER = {"JWT_ISSUER": "https://issuer.invalid", "JWT_AUDIENCE": "api"}
 
 RECEIVE_SPANS = """
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -71,12 +86,30 @@ def test_an_image_with_the_extra_telemetry_sends_traces(
         assert spans.result(timeout=60) == "GET /version"
 
 
-def test_an_image_without_the_extra_telemetry_does_not_start_with_an_endpoint(image: str) -> None:
-    environment = application_environment() | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector"}
+@pytest.mark.parametrize(
+    ("variables", "extra"),
+    [({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector"}, "telemetry"), (ISSUER, "auth")],
+)
+def test_an_image_without_an_extra_does_not_start_with_the_variables_that_need_it(
+    image: str, variables: dict[str, str], extra: str
+) -> None:
+    environment = application_environment() | variables
     command = ["docker", "run", "--rm"]
     command += [f"--label={name}={value}" for name, value in LABELS.items()]
     command += [f"--env={name}={value}" for name, value in environment.items()]
     result = subprocess.run([*command, image], capture_output=True, text=True, check=False)
     assert result.returncode == 2
-    [line] = result.stderr.splitlines()
-    assert "make docker-build EXTRAS=telemetry" in line
+    assert f"make docker-build EXTRAS={extra}" in result.stderr.splitlines()[-1]
+
+
+def test_an_image_with_the_extra_for_authentication_can_verify_tokens(
+    run_application: RunApplication, image_with_extras: str
+) -> None:
+    """It serves without an issuer. Requests with tokens would be 503 until it finds one."""
+    with run_application(ISSUER, tag=image_with_extras) as application:
+        assert application.run_python(VERIFY_TOKENS).split() == ["RS256", "ES256", "EdDSA"]
+        wait_until(
+            lambda: "signing keys cannot be fetched" in str(application.container.logs()),
+            60,
+            "the warning that there is no issuer",
+        )

@@ -11,8 +11,9 @@ from typing import Annotated
 import asyncpg
 import httpx
 import pytest
-from fastapi import Body, FastAPI, Response
+from fastapi import Body, FastAPI, Response, params
 
+from fastapi_k8s.auth import require_scope
 from fastapi_k8s.conditional import json_response_with_etag
 from fastapi_k8s.connection_pool import Connection
 from fastapi_k8s.database import open_database
@@ -21,16 +22,17 @@ from fastapi_k8s.main import create_app
 from fastapi_k8s.settings import Settings
 from tests.conftest import MakeSettings, Serve
 from tests.integration.conftest import execute_sql, fetch_rows
+from tests.issuer import AUDIENCE, Issuer
 
 CONCURRENT_REQUESTS = 50
 INSERT_NOTE = "INSERT INTO notes (text) VALUES ($1) RETURNING number"
 
 
-def create_app_with_notes(settings: Settings) -> FastAPI:
+def create_app_with_notes(settings: Settings, *dependencies: params.Depends) -> FastAPI:
     """The application with `POST /notes`, which responds with the number of the new note."""
     app = create_app(settings)
 
-    @app.post("/notes")
+    @app.post("/notes", dependencies=dependencies)
     async def create_note(
         text: Annotated[str, Body(embed=True)], idempotent_request: IdempotentRequestDep
     ) -> Response:
@@ -186,6 +188,29 @@ async def test_a_key_belongs_to_the_caller(notes: httpx.AsyncClient, database_ur
     assert await count_rows(database_url) == 3
     stored_callers = await fetch_rows(database_url, "SELECT caller FROM idempotency_keys")
     assert "Bearer" not in str(stored_callers)
+
+
+async def test_a_key_belongs_to_the_subject_of_the_access_token(
+    make_settings: MakeSettings,
+    serve: Serve,
+    issuer: Issuer,
+    notes: httpx.AsyncClient,
+    database_url: str,
+) -> None:
+    """A retry with a renewed token gets the first response, and another subject does not."""
+    settings = make_settings(jwt_issuer=issuer.url, jwt_audience=AUDIENCE)
+    app = create_app_with_notes(settings, require_scope())
+    first, renewed = issuer.sign(sub="one", jti="1"), issuer.sign(sub="one", jti="2")
+    other = issuer.sign(sub="two")
+    async with serve(app) as client:
+        tokens = [first, renewed, other, first]
+        responses = [
+            await post_note(client, "key", authorization=f"Bearer {token}") for token in tokens
+        ]
+    assert [response.content for response in responses] == [b"1", b"1", b"2", b"1"]
+    stored_callers = await fetch_rows(database_url, "SELECT caller FROM idempotency_keys")
+    assert len(stored_callers) == 2
+    assert issuer.url not in str(stored_callers)
 
 
 async def test_a_retry_through_another_entrance_gets_the_first_response(

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from fastapi_k8s import __path__ as package_path
 from fastapi_k8s.settings import Settings
 
@@ -81,6 +83,27 @@ def test_serving_does_not_import_what_only_migrations_need(tmp_path: Path) -> No
     imported_modules = set(run_script(tmp_path, "\n".join(lines)).split())
     assert {"fastapi_k8s.main", "fastapi_k8s.server"} <= imported_modules
     assert not {"sqlalchemy", "alembic", "mako"} & imported_modules
+
+
+@pytest.mark.parametrize("issuer", ["", "https://issuer.example"])
+def test_only_an_application_with_an_issuer_imports_what_verifies_tokens(
+    tmp_path: Path, issuer: str
+) -> None:
+    """It does so before its lifespan begins, and so before the workers are forked."""
+    lines = (
+        "import sys",
+        "from fastapi_k8s.main import create_app",
+        "from fastapi_k8s.settings import Settings",
+        "issuer = sys.argv[1]",
+        "audience = 'api' if issuer else ''",
+        "url = 'postgresql://user@host/name'",
+        "create_app(Settings(database_url=url, jwt_issuer=issuer, jwt_audience=audience))",
+        "print(*sys.modules)",
+    )
+    imported_modules = set(run_script(tmp_path, "\n".join(lines), issuer).split())
+    assert imported_modules >= {"fastapi_k8s.auth"}
+    names = {"jwt", "fastapi_k8s.access_tokens", "fastapi_k8s.signing_keys"}
+    assert imported_modules & names == (names if issuer else set())
 
 
 def test_the_event_loop_is_imported_before_the_workers_are_forked(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fastapi_k8s import NAME
 from fastapi_k8s.settings import load_settings
 
 URL = "postgresql://user:hidden@db/name"
@@ -53,6 +54,13 @@ def test_a_missing_setting_is_named(folder: Path, capsys: pytest.CaptureFixture[
         ("CACHE_TTL", "0"),
         ("IDEMPOTENCY_TTL", "1.5"),
         ("MAX_BODY_SIZE", "0"),
+        ("JWT_ISSUER", "hidden"),
+        ("JWT_ISSUER", "file:///hidden"),
+        ("JWT_ISSUER", "https://"),
+        ("JWT_ISSUER", "https://issuer.example/hidden realm"),
+        ("JWT_ISSUER", "https://[hidden"),
+        ("JWT_JWKS_URL", "hidden"),
+        ("JWT_JWKS_URL", "https://issuer.example:0/hidden"),
         ("ROOT_PATH", "hidden"),
         ("ROOT_PATH", "/hidden/"),
         ("ROOT_PATH", "//hidden"),
@@ -141,6 +149,51 @@ def test_only_production_refuses_a_password_for_development(
     [line] = read_errors(capsys)
     assert line.startswith(f"  {name}: ")
     assert "password for development" in line
+
+
+@pytest.mark.parametrize("name", ["JWT_ISSUER", "JWT_JWKS_URL"])
+def test_only_development_accepts_the_keys_of_an_issuer_without_tls(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", URL)
+    monkeypatch.setenv("JWT_ISSUER", "https://issuer.example")
+    monkeypatch.setenv("JWT_AUDIENCE", "api")
+    monkeypatch.setenv(name, "http://localhost:8080/realms/one")
+    assert load_settings().jwt_audience == "api"
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    [line] = read_errors(capsys)
+    assert line.startswith(f"  {name}: must be a URL with https://")
+
+
+@pytest.mark.parametrize("name", ["JWT_ISSUER", "JWT_AUDIENCE"])
+def test_an_issuer_needs_an_audience_and_the_other_way_round(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Tokens for other services of the issuer must not be accepted, and a typing error in the name
+    of a setting must not turn authentication off."""
+    monkeypatch.setenv("DATABASE_URL", URL)
+    monkeypatch.setenv(name, "https://issuer.example")
+    [line] = read_errors(capsys)
+    assert line == "  JWT_AUDIENCE: must be set if JWT_ISSUER is set, and only then"
+
+
+@pytest.mark.parametrize("package", ["jwt", "cryptography"])
+def test_an_issuer_needs_the_packages_of_the_extra(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    package: str,
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", URL)
+    monkeypatch.setenv("JWT_ISSUER", "https://issuer.example")
+    monkeypatch.setenv("JWT_AUDIENCE", "api")
+    assert load_settings().jwt_issuer == "https://issuer.example"
+    monkeypatch.setitem(sys.modules, package, None)
+    [line] = read_errors(capsys)
+    assert line == (
+        f"  JWT_ISSUER: needs the extra `auth`: install {NAME}[auth],"
+        " or build the image with `make docker-build EXTRAS=auth`"
+    )
 
 
 def test_an_env_file_that_is_not_utf_8_is_reported_in_one_line(

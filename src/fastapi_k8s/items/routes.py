@@ -5,6 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from ..auth import require_scope
 from ..conditional import (
     CONDITIONAL_GET_OPENAPI,
     ETAG_HEADER,
@@ -38,6 +39,9 @@ LINKS = {
 }
 """The operations on the item of a response, with the parameters that the response contains."""
 
+CAN_READ = require_scope("items:read")
+CAN_WRITE = require_scope("items:write")
+
 router = APIRouter(prefix="/items", tags=["items"], responses=problem_responses(422, 503))
 
 
@@ -61,6 +65,7 @@ ItemStoreDep = Annotated[ItemStore, Depends(get_item_store)]
     response_model=Item,
     responses={200: {"headers": ETAG_HEADER, "links": LINKS}, **problem_responses(404)},
     openapi_extra=CONDITIONAL_GET_OPENAPI,
+    dependencies=[CAN_READ],
 )
 async def read_item(item_id: UUID, items: ItemStoreDep, request: Request) -> Response:
     """Read an item. With If-None-Match the response is 304 if the item has not changed."""
@@ -68,7 +73,7 @@ async def read_item(item_id: UUID, items: ItemStoreDep, request: Request) -> Res
     return json_response_with_etag(body, preconditions=read_preconditions(request))
 
 
-@router.get("")
+@router.get("", dependencies=[CAN_READ])
 async def list_items(query: Annotated[ItemPageQuery, Query()], items: ItemStoreDep) -> ItemPage:
     """List items, newest first. Items created between two requests do not shift later pages."""
     after = decode_cursor(query.cursor) if query.cursor else None
@@ -88,6 +93,7 @@ async def list_items(query: Annotated[ItemPageQuery, Query()], items: ItemStoreD
         201: {"headers": ETAG_HEADER | LOCATION_HEADER, "links": LINKS},
         **problem_responses(400, 409, 413, 415),
     },
+    dependencies=[CAN_WRITE],
 )
 async def create_item(
     content: ItemContent, idempotent_request: IdempotentRequestDep, request: Request
@@ -110,6 +116,7 @@ async def create_item(
         200: {"headers": ETAG_HEADER, "links": LINKS},
         **problem_responses(400, 404, 412, 413, 415, 428),
     },
+    dependencies=[CAN_WRITE],
 )
 async def replace_item(
     item_id: UUID,
@@ -122,7 +129,12 @@ async def replace_item(
     return json_response_with_etag(body)
 
 
-@router.delete("/{item_id}", status_code=204, responses=problem_responses(404, 412))
+@router.delete(
+    "/{item_id}",
+    status_code=204,
+    responses=problem_responses(404, 412),
+    dependencies=[CAN_WRITE],
+)
 async def delete_item(item_id: UUID, preconditions: PreconditionsDep, items: ItemStoreDep) -> None:
     """Delete an item. With If-Match the response is 412 if the item has changed."""
     await items.delete(item_id, preconditions)
