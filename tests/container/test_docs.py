@@ -1,14 +1,15 @@
 """The commands in README.md, docs/compose.md and docs/dockerfile.md, run block by block.
 
 They run in a copy of the checkout. Its images and Compose projects have a name that no other test
-uses, so that they can be removed by it.
+uses, so that they can be removed by it. The example of docs/streams.md runs in an image too.
 """
 
+import asyncio
 import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
@@ -18,8 +19,10 @@ import pytest
 from python_on_whales import Container, DockerClient
 
 from fastapi_k8s import NAME
-from tests.container.conftest import application_environment
-from tests.template.pages import read_blocks
+from tests.container.conftest import RunApplication, application_environment
+from tests.docker_session import LABELS, SESSION_NAME, BuildLock
+from tests.template.event_streams import event_streams, measure_exit_seconds
+from tests.template.pages import documented_events, read_blocks
 from tools.checkout import PROJECT, copy_checkout, get_docker_environment, run_command
 from tools.dev.servers import free_port, wait_until
 
@@ -197,3 +200,39 @@ def test_the_commands_of_the_dockerfile_page_work_with_the_files_and_database_th
     terminal.follow("docs/dockerfile.md")
     bundle = (terminal.folder / "ca-bundle.pem").read_text()
     assert bundle == "ca-certificates.crt\nown.pem\n"
+
+
+@pytest.fixture
+def image_with_events(docker: DockerClient, tmp_path: Path, build_lock: BuildLock) -> str:
+    """The tag of an image with the endpoint of docs/streams.md."""
+    checkout = copy_checkout(tmp_path / "events")
+    tag = f"{SESSION_NAME}-events"
+    with documented_events(checkout), build_lock():
+        docker.build(checkout, labels=LABELS, tags=tag, progress=False)
+    return tag
+
+
+async def test_documented_streams_end_completely_and_do_not_delay_the_exit(
+    run_application: RunApplication, image_with_events: str
+) -> None:
+    with run_application({"DRAIN_SECONDS": "5"}, image_with_events) as application:
+        url = str(application.client.base_url.join("/events"))
+        async with event_streams(url, clients=50) as statistics:
+            await wait_for(lambda: statistics.open_streams == 50)
+            await wait_for(lambda: statistics.event_count >= 100)
+            stop = asyncio.create_task(asyncio.to_thread(application.container.stop, 60))
+            await wait_for(lambda: statistics.ended_streams >= 50)
+        await stop
+        assert application.container.state.exit_code == 0
+        log = str(application.container.logs())
+    assert statistics.failures == []
+    assert 5 < measure_exit_seconds(log) < 8
+    assert "cut_by" not in log
+    assert "ERROR" not in log
+
+
+async def wait_for(condition: Callable[[], bool]) -> None:
+    """Return when the condition is met. Other tasks of the event loop continue meanwhile."""
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.02)

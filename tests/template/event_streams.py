@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from urllib.parse import urlsplit
 
 END_OF_EVENT = b"\n\n"
@@ -111,6 +112,13 @@ async def _read_chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
     while size := int(await reader.readline(), base=16):
         chunk = await reader.readexactly(size + len(b"\r\n"))
         yield chunk[:size]
+
+
+def measure_exit_seconds(log: str) -> float:
+    """Return the time from SIGTERM to the end of Gunicorn, from the log of a container."""
+    lines = [json.loads(line) for line in log.splitlines()]
+    times = {line["message"]: datetime.fromisoformat(line["time"]) for line in lines}
+    return (times["Shutting down: Master"] - times["Handling signal: term"]).total_seconds()
 
 
 async def _main(url: str, clients: int) -> None:

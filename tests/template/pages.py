@@ -1,6 +1,8 @@
 """The Markdown pages of a checkout: fenced blocks, links and the make targets that they name."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tools.checkout import PROJECT
@@ -39,6 +41,28 @@ def insert_lines(file: Path, diff: str) -> None:
     assert text.count(context) == 1, f"{file} does not contain this line once: {context}"
     addition = "".join(line.removeprefix("+") for line in added_lines)
     file.write_text(text.replace(context, context + addition))
+
+
+@contextmanager
+def documented_events(checkout: Path) -> Iterator[None]:
+    """Let the source of a checkout be as docs/streams.md says while the block runs.
+
+    The edit of pyproject.toml is left out: only a linter needs it, and an image with another file
+    would install all packages again.
+    """
+    page = checkout / "docs" / "streams.md"
+    main = checkout / "src" / "fastapi_k8s" / "main.py"
+    original = main.read_text()
+    import_diff, router_diff, _ = (text for info, text in read_blocks(page) if info == "diff")
+    [(module, text)] = read_python_files(page)
+    try:
+        (checkout / module).write_text(text)
+        insert_lines(main, import_diff)
+        insert_lines(main, router_diff)
+        yield
+    finally:
+        (checkout / module).unlink()
+        main.write_text(original)
 
 
 def read_prose(page: Path) -> str:
