@@ -19,6 +19,8 @@ READINESS_CONNECTIONS = 1
 """The connection of /ready, which each process has in addition to its pool."""
 
 COMMENTED_COMPONENT = re.compile(r"^# (- \.\./components/.+)$", re.MULTILINE)
+COMMENTED_SETTING = re.compile(r"^# ([A-Z_]+=.+)$", re.MULTILINE)
+REDIS_IN_CLUSTER = re.compile(r"^REDIS_URL=.*\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,16 @@ def render(folder: Path) -> list[KubernetesObject]:
 
 
 def render_with_all_components() -> list[KubernetesObject]:
-    """Return the objects of deploy/production after its comments are followed."""
+    """Return the objects of deploy/production with all that a user can uncomment."""
     with TemporaryDirectory() as copy:
         shutil.copytree(PROJECT / "deploy", copy, dirs_exist_ok=True)
         kustomization = Path(copy, "production", "kustomization.yaml")
         text, count = COMMENTED_COMPONENT.subn(r"\1", kustomization.read_text())
         assert count == len(list(Path(copy, "components").iterdir()))
         kustomization.write_text(text)
+        settings = kustomization.with_name("settings.env")
+        text = COMMENTED_SETTING.sub(r"\1", settings.read_text())
+        settings.write_text(REDIS_IN_CLUSTER.sub("", text))
         return render(kustomization.parent)
 
 

@@ -231,7 +231,13 @@ class EphemeralDeployment:
         names = [each["metadata"]["name"] for each in self.kubectl.get_all("namespaces")]
         namespaces = [name for name in names if name.startswith(self.image_name)]
         if namespaces:
-            self.kubectl.run("delete", "namespace", *namespaces, "--timeout=120s")
+            self.kubectl.run(
+                "delete", "namespace", *namespaces, "--ignore-not-found", "--timeout=120s"
+            )
+        self.delete_images()
+
+    def delete_images(self) -> None:
+        """Delete all tags of this deployment's image."""
         # By tag: an image ID may have tags of other tests.
         list_tags = ["docker", "image", "ls", "--format={{.Repository}}:{{.Tag}}", self.image_name]
         tags = run_command(list_tags).split()
