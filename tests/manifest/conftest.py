@@ -20,6 +20,7 @@ READINESS_CONNECTIONS = 1
 
 COMMENTED_COMPONENT = re.compile(r"^# (- \.\./components/.+)$", re.MULTILINE)
 COMMENTED_SETTING = re.compile(r"^# ([A-Z_]+=.+)$", re.MULTILINE)
+COMMENTED_RULE = re.compile(r"^    # (- to: .+|  ports: .+)$", re.MULTILINE)
 REDIS_IN_CLUSTER = re.compile(r"^REDIS_URL=.*\n", re.MULTILINE)
 
 
@@ -86,6 +87,8 @@ def render_with_all_components() -> list[KubernetesObject]:
         settings = kustomization.with_name("settings.env")
         text = COMMENTED_SETTING.sub(r"\1", settings.read_text())
         settings.write_text(REDIS_IN_CLUSTER.sub("", text))
+        policy = kustomization.with_name("network-policy.yaml")
+        policy.write_text(COMMENTED_RULE.sub(r"    \1", policy.read_text()))
         return render(kustomization.parent)
 
 

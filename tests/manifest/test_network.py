@@ -22,6 +22,7 @@ PORTS = {
     "external database": 5432,
     "external cache": 6379,
     "collector": 4318,
+    "issuer": 443,
 }
 
 
@@ -51,6 +52,7 @@ OTHER_PEERS = {
     "external database": server("10.20.0.7"),
     "external cache": server("10.40.0.7"),
     "collector": server("10.30.0.7"),
+    "issuer": server("10.50.0.7"),
     "another server": server("192.0.2.7"),
 }
 ALWAYS_ALLOWED = {("pod of another namespace", "api"), ("dns", "api"), ("api", "dns")}
@@ -63,6 +65,7 @@ ALLOWED_CONNECTIONS = {
         ("api", "external cache"),
         ("api", "external database"),
         ("api", "collector"),
+        ("api", "issuer"),
     },
 }
 
