@@ -1,5 +1,6 @@
 """FastAPI's OpenTelemetry: nothing is imported while it is off, and which spans it makes if on."""
 
+import logging
 import re
 import subprocess
 import sys
@@ -281,3 +282,14 @@ async def test_variables_of_opentelemetry_win_and_headers_are_sent(
     assert request["path"] == "/v1/traces"
     assert request["authorization"] == "Bearer token"
     assert request["content-type"] == "application/x-protobuf"
+
+
+def test_each_message_of_the_exporter_is_logged_once_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    times = iter([10.0, 10.1, 10.2, 11.1])
+    monkeypatch.setattr(tracing, "monotonic", lambda: next(times))
+    rate_limit = tracing.RateLimitFilter()
+    messages = ["failed: %s", "failed: %s", "queue full", "failed: %s"]
+    records = [logging.makeLogRecord({"msg": message}) for message in messages]
+    assert [rate_limit.filter(record) for record in records] == [True, False, True, True]
