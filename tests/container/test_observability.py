@@ -10,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from math import isnan
+from time import time
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import httpx
 import pytest
@@ -26,6 +28,7 @@ from tests.container.conftest import (
 )
 from tests.docker_session import LABELS, SESSION_NAME, BuildLock
 from tools.checkout import PROJECT, run_command
+from tools.dashboard_picture import draw_dashboard, replace_variables
 from tools.dev.servers import wait_until
 
 FOLDER = PROJECT / "deploy" / "observability"
@@ -60,6 +63,8 @@ RUN_PROMETHEUS = (
 REQUESTS = 50
 """How often one load sends each of its requests."""
 
+TITLE_STYLES = {"title", "row"}
+
 COUNT_LOAD = 'sum(http_server_request_duration_seconds_count{http_route="/version"})'
 
 
@@ -80,11 +85,11 @@ class Prometheus:
     """A running Prometheus, through its HTTP API."""
 
     def __init__(self, client: httpx.Client) -> None:
-        self._client = client
+        self.client = client
 
     def get(self, path: str, **parameters: str) -> Any:
         """Return `data` of a response. Raises HTTPStatusError if a query is not valid."""
-        response = self._client.get(f"/api/v1/{path}", params=parameters)
+        response = self.client.get(f"/api/v1/{path}", params=parameters)
         return response.raise_for_status().json()["data"]
 
     def query(self, expression: str) -> list[float]:
@@ -158,11 +163,6 @@ def send_load(client: httpx.Client) -> None:
         list(executor.map(send, paths * REQUESTS))
 
 
-def replace_variables(query: str) -> str:
-    """Return a query of the dashboard with what Grafana puts in the place of its variables."""
-    return query.replace("$namespace", NAME).replace("$__rate_interval", "1m")
-
-
 def test_promtool_accepts_the_rules_and_their_unit_tests(
     docker: DockerClient, prometheus_image: str
 ) -> None:
@@ -192,6 +192,16 @@ def test_each_query_of_the_dashboard_returns_data_of_a_run_under_load(
     assert prometheus.query(replace_variables(find_query("Error share"))) == [0]
     assert min(prometheus.query(replace_variables(find_query("Hit share")))) > 0.5  # example
     assert len(prometheus.query("process_resident_memory_bytes")) == 2, "one for each worker"
+
+
+def test_the_picture_of_the_dashboard_has_every_panel_and_its_data(
+    prometheus: Prometheus,
+) -> None:
+    picture = ET.fromstring(draw_dashboard(prometheus.client, time()))
+    titles = {element.text for element in picture.iter() if element.get("class") in TITLE_STYLES}
+    classes = [element.get("class") for element in picture.iter()]
+    assert titles == {panel["title"] for panel in DASHBOARD["panels"]}
+    assert classes.count("line") > classes.count("panel")
 
 
 def find_query(title: str) -> str:

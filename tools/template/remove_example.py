@@ -15,6 +15,7 @@ EXAMPLE_FILES = (
     "tests/*/test_items*.py",
     "tools/benchmarks/*items*",
     "tools/benchmarks/overload/*",
+    "docs/dashboard.svg",
     "docs/load-curve.svg",
     "tools/template/remove_example.py",
     "tests/template/*/test_remove_example.py",
