@@ -93,7 +93,7 @@ class TokenVerifier:
             reason = REASONS.get(type(error), "The access token is not valid.")
             raise TokenRefusedError(reason) from error
         subject = claims["sub"]
-        if not 0 < len(subject) <= MAX_SUBJECT_LENGTH:
+        if not 0 < len(subject) <= MAX_SUBJECT_LENGTH or not subject.isprintable():
             raise TokenRefusedError("The access token has no valid subject.")
         caller = Caller(self._issuer, subject, read_scopes(claims), claims)
         expires_at = int(claims["exp"]) + LEEWAY_SECONDS

@@ -221,6 +221,8 @@ REFUSED_TOKENS: dict[str, tuple[MakeToken, str]] = {
     "no subject": (with_claims(sub=None), NOT_VALID),
     "an empty subject": (with_claims(sub=""), SUBJECT_REASON),
     "a subject that is too long": (with_claims(sub="s" * 256), SUBJECT_REASON),
+    "a subject with a line feed": (with_claims(sub="user\n1"), SUBJECT_REASON),
+    "a subject that UTF-8 cannot encode": (with_claims(sub="\ud800"), SUBJECT_REASON),
     "a subject that is a number": (with_claims(sub=1), NOT_VALID),
     "a payload that is not JSON": (lambda i: sign_payload(i, b"not JSON"), NOT_VALID),
     "a payload that is a list": (lambda i: sign_payload(i, b"[]"), NOT_VALID),

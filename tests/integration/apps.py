@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import BackgroundTasks, FastAPI, Request
 from fastapi.responses import Response, StreamingResponse
@@ -15,6 +15,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastapi_k8s import main
+from fastapi_k8s.auth import require_scope
+from fastapi_k8s.caller import Caller
 from fastapi_k8s.dependencies import CacheDep, DatabaseDep, DrainingDep
 
 UPLOAD_SIZE = 3_000_000
@@ -51,6 +53,10 @@ def create_app_with_test_routes() -> FastAPI:
     @app.get("/process")
     async def get_process() -> int:
         return os.getpid()
+
+    @app.get("/subject")
+    async def get_subject(caller: Annotated[Caller, require_scope()]) -> str:
+        return caller.subject
 
     @app.get("/is-busy")
     async def get_is_busy() -> bool:

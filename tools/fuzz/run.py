@@ -36,9 +36,9 @@ def main() -> None:
     sys.exit(code)
 
 
-def schemathesis_command(url: str, *options: str) -> list[str]:
+def schemathesis_command(url: str, *options: str, config_file: Path = CONFIG_FILE) -> list[str]:
     """The command that tests the service at `url`. It has to run in the folder of the project."""
-    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG_FILE)]
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config_file)]
     command += ["run", f"{url}/openapi.json", "--checks=all"]
     command += [f"--wait-for-schema={START_TIMEOUT_SECONDS}"]
     return [*command, *options]
