@@ -22,6 +22,7 @@ class ReceivedSpan:
     attributes: dict[str, str]
     resource: dict[str, str]
     began_at: int
+    is_error: bool
 
 
 @dataclass
@@ -62,6 +63,7 @@ def _decode(body: bytes) -> Iterator[ReceivedSpan]:
                     attributes=_to_dict(span.attributes),
                     resource=resource,
                     began_at=span.start_time_unix_nano,
+                    is_error=span.status.code == span.status.STATUS_CODE_ERROR,
                 )
 
 

@@ -192,7 +192,7 @@ async def test_the_log_lines_of_a_trace_that_begins_here_have_its_ids(
 ) -> None:
     async with serve_traced() as client:
         assert (await client.get("/fail")).status_code == 500
-    lines = [line for line in log_lines() if "request_id" in line]
+    lines = [line for line in log_lines() if "trace_id" in line]
     assert [line["message"] for line in lines] == ["unhandled error", "request"]
     span = receiver.find("GET /fail")
     assert {(line["trace_id"], line["span_id"]) for line in lines} == {

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, Any
 
+import asyncpg
 from fastapi import BackgroundTasks, FastAPI, Request
 from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -89,6 +90,15 @@ def create_app_with_test_routes() -> FastAPI:
         invalidate = partial(cache.invalidate, f"cached:{value}")
         async with database.transaction(after_commit=invalidate) as connection:
             await connection.execute("SELECT $1::text", value)
+
+    @app.get("/invalid/{value}")
+    async def execute_invalid_statement(value: str, database: DatabaseDep) -> str:
+        async with database.connection() as connection:
+            try:
+                await connection.execute("SELECT $1::text::integer", value)
+            except asyncpg.DataError as error:
+                return str(error)
+        return ""
 
     @app.get("/slow-stream")
     async def stream_slowly() -> StreamingResponse:

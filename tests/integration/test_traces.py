@@ -92,6 +92,19 @@ async def test_a_trace_of_the_caller_has_spans_of_http_sql_and_redis(
     assert [text for text in texts if SECRET in text] == [f"/cached/{SECRET}"] * 2
 
 
+async def test_the_span_of_a_statement_that_fails_has_the_type_and_not_the_message(
+    environment: dict[str, str], receiver: OtlpReceiver
+) -> None:
+    with running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn:
+        assert SECRET in gunicorn.get(f"/invalid/{SECRET}")
+        wait_for_spans(receiver, 2)
+    statement = receiver.find("SELECT")
+    assert statement.is_error
+    assert statement.attributes["error.type"] == "InvalidTextRepresentationError"
+    # Once in the path of the request.
+    assert b"".join(receiver.bodies).count(SECRET.encode()) == 1
+
+
 async def test_the_statements_of_probes_make_no_spans(
     environment: dict[str, str], receiver: OtlpReceiver
 ) -> None:

@@ -21,8 +21,10 @@ from opentelemetry.sdk.resources import (
     OTELResourceDetector,
     Resource,
 )
-from opentelemetry.sdk.trace import ReadableSpan, Span, TracerProvider
+from opentelemetry.sdk.trace import Event, ReadableSpan, Span, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.semconv.attributes.exception_attributes import EXCEPTION_TYPE
+from opentelemetry.trace import Status, StatusCode
 from starlette.types import Scope
 
 from .. import NAME
@@ -57,9 +59,38 @@ class RequestSpanProcessor(BatchSpanProcessor):
 
         Otherwise each probe of /ready would make a trace of each of its statements.
         """
-        if span.parent is None and span.kind is trace.SpanKind.CLIENT:
-            return
+        if span.kind is trace.SpanKind.CLIENT:
+            if span.parent is None:
+                return
+            if span.status.status_code is StatusCode.ERROR:
+                span = _without_error_message(span)
         super().on_end(span)
+
+
+def _without_error_message(span: ReadableSpan) -> ReadableSpan:
+    """A copy that has only the types of errors: PostgreSQL's messages quote values of columns."""
+    events = [
+        Event(
+            event.name,
+            {EXCEPTION_TYPE: (event.attributes or {}).get(EXCEPTION_TYPE, "")},
+            event.timestamp,
+        )
+        for event in span.events
+    ]
+    return ReadableSpan(
+        name=span.name,
+        context=span.context,
+        parent=span.parent,
+        resource=span.resource,
+        attributes=span.attributes,
+        events=events,
+        links=span.links,
+        kind=span.kind,
+        status=Status(StatusCode.ERROR),
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )
 
 
 class RateLimitFilter(logging.Filter):
