@@ -57,7 +57,7 @@ def claims_of(issuer: str, **claims: Any) -> dict[str, Any]:
 
 
 class Issuer:
-    """Signs tokens. A test can change what its server sends: `documents`, `status`, `headers`.
+    """Signs tokens. A test can change what its server sends: `documents`, `status`, `redirects`.
 
     While `may_respond` is not set, the server does not respond. `requests` has the paths of all
     requests.
@@ -67,7 +67,7 @@ class Issuer:
         self.keys: dict[str, tuple[str, PrivateKey]] = {}
         self.documents: dict[str, Any] = {}
         self.status = 200
-        self.headers: dict[str, str] = {}
+        self.redirects: dict[str, str] = {}
         self.requests: list[str] = []
         self.request_headers: list[dict[str, str]] = []
         self.may_respond = Event()
@@ -111,11 +111,15 @@ def running_issuer(tls: SSLContext | None = None) -> Iterator[Issuer]:
             issuer.requests.append(self.path)
             issuer.request_headers.append(dict(self.headers))
             issuer.may_respond.wait(30)
+            if self.path in issuer.redirects:
+                self.send_response(302)
+                self.send_header("Location", issuer.redirects[self.path])
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             document = issuer.documents.get(self.path)
             body = document if isinstance(document, bytes) else json.dumps(document).encode()
             self.send_response(issuer.status if document is not None else 404)
-            for name, value in issuer.headers.items():
-                self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             # The client closes the connection without reading a document that is too large.
