@@ -77,7 +77,7 @@ def create_app_with_test_routes() -> FastAPI:
             is_busy = True
             await connection.execute("SELECT pg_sleep(60)")
 
-    @app.get("/cached/{value}")
+    @app.get("/values/{value}")
     async def read_through_cache(value: str, cache: CacheDep, database: DatabaseDep) -> bytes:
         async def load() -> bytes:
             async with database.connection() as connection:
@@ -85,7 +85,7 @@ def create_app_with_test_routes() -> FastAPI:
 
         return await cache.get_or_load(f"cached:{value}", b"test", load)
 
-    @app.put("/cached/{value}")
+    @app.put("/values/{value}")
     async def write_through_cache(value: str, cache: CacheDep, database: DatabaseDep) -> None:
         invalidate = partial(cache.invalidate, f"cached:{value}")
         async with database.transaction(after_commit=invalidate) as connection:

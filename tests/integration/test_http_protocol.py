@@ -353,7 +353,14 @@ def test_a_body_that_times_out_has_a_request_id_and_an_access_log_line(
     received = exchange(impatient_gunicorn, POST + HOST + b"Content-Length: 9\r\n\r\nx")
     request_id = content(received)["request_id"]
     assert b"connection: close\r\n" in received
-    [line] = [line for line in log_lines(impatient_gunicorn) if line["request_id"] == request_id]
+
+    def read_lines() -> list[dict[str, Any]]:
+        lines = log_lines(impatient_gunicorn)
+        return [line for line in lines if line["request_id"] == request_id]
+
+    # The client may receive the response before the line is written.
+    wait_until(lambda: bool(read_lines()), 10, "the access log line")
+    [line] = read_lines()
     assert (line["message"], line["status"]) == ("request", 408)
 
 

@@ -72,13 +72,13 @@ async def test_a_trace_of_the_caller_has_spans_of_http_sql_and_redis(
 ) -> None:
     with running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn:
         headers = {"traceparent": TRACEPARENT}
-        response = gunicorn.client.get(f"/cached/{SECRET}", headers=headers)
+        response = gunicorn.client.get(f"/values/{SECRET}", headers=headers)
         assert response.json() == SECRET
-        gunicorn.client.put(f"/cached/{SECRET}", headers=headers).raise_for_status()
+        gunicorn.client.put(f"/values/{SECRET}", headers=headers).raise_for_status()
         wait_for_spans(receiver, 9)
         assert gunicorn.stop() == 0
         lines = [line for line in read_log(gunicorn) if line["message"] == "request"]
-    read, write = receiver.find("GET /cached/{value}"), receiver.find("PUT /cached/{value}")
+    read, write = receiver.find("GET /values/{value}"), receiver.find("PUT /values/{value}")
     for span, line in zip((read, write), lines, strict=True):
         assert (span.kind, span.trace_id, span.parent_id) == (SERVER, TRACE_ID, PARENT_ID)
         assert (line["trace_id"], line["span_id"]) == (TRACE_ID, span.span_id)
@@ -89,7 +89,7 @@ async def test_a_trace_of_the_caller_has_spans_of_http_sql_and_redis(
     assert statement.attributes["db.system.name"] == "postgresql"
     # Only the paths of the two requests contain the value, and no parameter or key does.
     texts = [text for span in receiver.spans() for text in span.attributes.values()]
-    assert [text for text in texts if SECRET in text] == [f"/cached/{SECRET}"] * 2
+    assert [text for text in texts if SECRET in text] == [f"/values/{SECRET}"] * 2
 
 
 async def test_the_span_of_a_statement_that_fails_has_the_type_and_not_the_message(

@@ -1,4 +1,4 @@
-"""`make bench-telemetry`: what the extra `telemetry` costs a request, as a Markdown table.
+"""`make bench-telemetry`: what the extra `telemetry` costs a request, as Markdown tables.
 
 It builds an image with the extra and one without. The containers run on one core; wrk, the
 databases and the receiver of the spans run on the others.
@@ -25,7 +25,8 @@ from .page import require_sections, write_sections
 from .report import case_table
 from .service import check_machine
 
-SECTION = "traces"
+SECTIONS = ["traces"]
+SECTIONS += ["traces items"]  # example
 EXTRA = "telemetry"
 WITHOUT = "without the extra"
 OFF = "with the extra, traces off"
@@ -51,32 +52,33 @@ class Receiver(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    """Print the table. If the variable WRITE is 1, write it into the page too.
+    """Print the tables. If the variable WRITE is 1, write them into the page too.
 
     Exits with a message and a code other than 0 if that is impossible.
     """
     check_machine()
     must_write = os.environ.get("WRITE") == "1"
     if must_write:
-        require_sections([SECTION])
+        require_sections(SECTIONS)
     exit_on_interrupt()
     measured_core, *other_cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, other_cores)  # the clients and the databases inherit it
     label = f"bench-{uuid4().hex[:12]}"
     try:
         with TemporaryDirectory(prefix="bench-") as folder:
-            text = _measure(Path(folder), label, measured_core)
+            sections = _measure(Path(folder), label, measured_core)
     except ServerError as error:
         sys.exit(f"bench: {error}")
     finally:
         remove_containers(label)
         remove_images(label)
-    print(text)
+    print("\n\n".join(sections.values()))
     if must_write:
-        write_sections({SECTION: text})
+        write_sections(sections)
 
 
-def _measure(folder: Path, label: str, core: int) -> str:
+def _measure(folder: Path, label: str, core: int) -> dict[str, str]:
+    """Return the text of each section of the page."""
     _print_progress("building two images")
     checkout = folder / "checkout"
     checkout.mkdir()
@@ -93,14 +95,15 @@ def _measure(folder: Path, label: str, core: int) -> str:
             SAMPLED: with_extra.container(*SERVICE, **on, **SAMPLER),
             ALL: with_extra.container(*SERVICE, **on),
         }
-        cases = _cases("`GET /version`", "/version", containers)
+        cases = {"traces": _cases("`GET /version`", "/version", containers)}
         # example
         item = f"/items/{insert_items(postgres.url, 1)[0]}"
-        cases += _cases("`GET /items/{id}`, cache off", item, containers)
+        cases["traces items"] = _cases("`GET /items/{id}`, cache off", item, containers)
         # end example
         with run_containers(*containers.values()):
             _print_progress("CPU time per request, about four minutes")
-            return case_table(cases, measure_in_rounds(cases))
+            samples = measure_in_rounds([case for section in cases.values() for case in section])
+        return {name: case_table(section, samples) for name, section in cases.items()}
 
 
 def _build(checkout: Path, extras: str, label: str, core: int) -> Image:
