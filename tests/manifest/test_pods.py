@@ -5,7 +5,12 @@ import re
 import pytest
 
 from fastapi_k8s.main import create_app
-from fastapi_k8s.server.worker import GRACEFUL_SHUTDOWN_SECONDS, LAST_REQUESTS_SECONDS
+from fastapi_k8s.server.worker import (
+    CANCELLATION_SECONDS,
+    EXIT_SECONDS,
+    GRACEFUL_SHUTDOWN_SECONDS,
+    LAST_REQUESTS_SECONDS,
+)
 from tests.conftest import MakeSettings
 from tests.manifest.conftest import Manifest, container_parameters, each_manifest
 from tools.checkout import PROJECT
@@ -141,7 +146,13 @@ def test_a_pod_has_time_to_drain_and_to_finish_requests_in_flight(manifest: Mani
     drain_seconds = float(manifest.find("ConfigMap")["data"]["DRAIN_SECONDS"])
     assert drain_seconds >= 3, "nodes may send requests up to 3 s after a pod was deleted"
     # The worker waits twice for the last requests (docs/decisions/0009-drain-in-the-worker.md).
-    shutdown_seconds = drain_seconds + 2 * LAST_REQUESTS_SECONDS + GRACEFUL_SHUTDOWN_SECONDS
+    shutdown_seconds = (
+        drain_seconds
+        + 2 * LAST_REQUESTS_SECONDS
+        + GRACEFUL_SHUTDOWN_SECONDS
+        + CANCELLATION_SECONDS
+        + EXIT_SECONDS
+    )
     assert (
         manifest.pod_templates()["api"]["spec"]["terminationGracePeriodSeconds"] > shutdown_seconds
     )
