@@ -79,15 +79,21 @@ WHERE (caller, key) IN (
 class IdempotentRequest:
     """What `run_idempotently` needs: the key, if any, and the database and the TTL of its response.
 
-    A key belongs to its `caller`. `fingerprint` distinguishes a retry of the same request from
-    another request.
+    A key belongs to the caller of `request`. `fingerprint` distinguishes a retry of the same
+    request from another request.
     """
 
     database: Database
     key: str | None = None
     ttl: timedelta = timedelta()
-    caller: str = ""
+    request: Request | None = None
     fingerprint: bytes = b""
+
+    @property
+    def caller(self) -> str:
+        """A digest of the caller. Only the path operation can read it: FastAPI may call the
+        dependency that authenticates the caller after the one that creates this object."""
+        return "" if self.request is None else _caller(self.request)
 
 
 async def get_idempotent_request(
@@ -102,7 +108,7 @@ async def get_idempotent_request(
         return IdempotentRequest(database)
     settings = await get_settings(request)
     ttl = timedelta(seconds=settings.idempotency_ttl)
-    return IdempotentRequest(database, key, ttl, _caller(request), await _fingerprint(request))
+    return IdempotentRequest(database, key, ttl, request, await _fingerprint(request))
 
 
 IdempotentRequestDep = Annotated[IdempotentRequest, Depends(get_idempotent_request)]

@@ -14,12 +14,14 @@ import pytest
 from fastapi import Body, FastAPI, Response, params
 
 from fastapi_k8s.auth import require_scope
+from fastapi_k8s.caller import Caller
 from fastapi_k8s.conditional import json_response_with_etag
 from fastapi_k8s.connection_pool import Connection
 from fastapi_k8s.database import open_database
 from fastapi_k8s.idempotency import IdempotentRequest, IdempotentRequestDep, run_idempotently
 from fastapi_k8s.main import create_app
 from fastapi_k8s.settings import Settings
+from tests.api.auth_app import bearer
 from tests.conftest import MakeSettings, Serve
 from tests.integration.conftest import execute_sql, fetch_rows
 from tests.issuer import AUDIENCE, Issuer
@@ -211,6 +213,31 @@ async def test_a_key_belongs_to_the_subject_of_the_access_token(
     stored_callers = await fetch_rows(database_url, "SELECT caller FROM idempotency_keys")
     assert len(stored_callers) == 2
     assert issuer.url not in str(stored_callers)
+
+
+async def test_a_key_belongs_to_the_subject_if_the_caller_is_a_later_parameter(
+    make_settings: MakeSettings, serve: Serve, issuer: Issuer, notes: httpx.AsyncClient
+) -> None:
+    """FastAPI calls dependencies in the order of the parameters."""
+    app = create_app(make_settings(jwt_issuer=issuer.url, jwt_audience=AUDIENCE))
+
+    @app.post("/late")
+    async def create_note(
+        idempotent_request: IdempotentRequestDep, caller: Annotated[Caller, require_scope()]
+    ) -> Response:
+        async def insert(connection: Connection) -> Response:
+            number = await connection.fetchval(INSERT_NOTE, caller.subject)
+            return json_response_with_etag(f"{number}".encode(), status=201)
+
+        return await run_idempotently(idempotent_request, insert)
+
+    tokens = [issuer.sign(sub="one", jti="1"), issuer.sign(sub="one", jti="2")]
+    async with serve(app) as client:
+        responses = [
+            await client.post("/late", headers={"Idempotency-Key": "key"} | bearer(token))
+            for token in tokens
+        ]
+    assert [response.content for response in responses] == [b"1", b"1"]
 
 
 async def test_a_retry_through_another_entrance_gets_the_first_response(
