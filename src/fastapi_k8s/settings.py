@@ -188,7 +188,7 @@ def _is_url(text: str, schemes: Collection[str]) -> bool:
         has_host = bool(url.hostname) and url.port != 0
     except ValueError:
         return False
-    return url.scheme in schemes and has_host and text.isascii() and len(text.split()) == 1
+    return url.scheme in schemes and has_host and text.isascii() and text.split() == [text]
 
 
 def _is_origin(text: str) -> bool:

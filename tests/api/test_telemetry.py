@@ -12,6 +12,8 @@ import httpx
 import pytest
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from fastapi_k8s import NAME, main
 from fastapi_k8s.main import create_app
@@ -162,6 +164,9 @@ def test_another_missing_module_is_not_reported_as_a_missing_extra(
         ("TRACES_PROTOCOL", "grpc", "http/protobuf"),
         ("HEADERS", "Bearer hidden", "headers such as authorization=Bearer%20token"),
         ("HEADERS", 'a=b,c="hidden"', "headers such as authorization=Bearer%20token"),
+        ("HEADERS", "a=hidden%0Ahidden", "headers such as authorization=Bearer%20token"),
+        ("HEADERS", "a=hidden%E2%82%AC", "headers such as authorization=Bearer%20token"),
+        ("ENDPOINT", "http://hidden:4318 ", "a URL such as http://collector:4318"),
     ],
 )
 @pytest.mark.usefixtures("receiver")
@@ -293,3 +298,26 @@ def test_each_message_of_the_exporter_is_logged_once_a_second(
     messages = ["failed: %s", "failed: %s", "queue full", "failed: %s"]
     records = [logging.makeLogRecord({"msg": message}) for message in messages]
     assert [rate_limit.filter(record) for record in records] == [True, False, True, True]
+
+
+def test_an_own_span_that_fails_has_the_type_of_the_error_and_not_its_message() -> None:
+    """The message could be that of a statement in the span, which quotes values."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(tracing.RequestSpanProcessor(exporter))
+
+    def fail() -> None:
+        with provider.get_tracer(__name__).start_as_current_span("own") as own_span:
+            own_span.add_event("step", {"number": 1})
+            raise ValueError("secret")
+
+    with pytest.raises(ValueError, match="secret"):
+        fail()
+    provider.shutdown()
+    [span] = exporter.get_finished_spans()
+    assert not span.status.is_ok
+    assert [(event.name, dict(event.attributes or {})) for event in span.events] == [
+        ("step", {"number": 1}),
+        ("exception", {"exception.type": "ValueError"}),
+    ]
+    assert "secret" not in span.to_json()

@@ -58,6 +58,7 @@ def test_a_missing_setting_is_named(folder: Path, capsys: pytest.CaptureFixture[
         ("JWT_ISSUER", "file:///hidden"),
         ("JWT_ISSUER", "https://"),
         ("JWT_ISSUER", "https://issuer.example/hidden realm"),
+        ("JWT_ISSUER", "https://issuer.example/hidden "),
         ("JWT_ISSUER", "https://[hidden"),
         ("JWT_JWKS_URL", "hidden"),
         ("JWT_JWKS_URL", "https://issuer.example:0/hidden"),

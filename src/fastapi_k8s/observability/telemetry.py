@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from fastapi.telemetry import TelemetryConfig
 
@@ -86,7 +86,7 @@ def _check_variables() -> None:
     """
     for prefix in EXPORTER_PREFIXES:
         _check(f"{prefix}_ENDPOINT", _is_url, "a URL such as http://collector:4318")
-        _check(f"{prefix}_PROTOCOL", PROTOCOL.__eq__, PROTOCOL)
+        _check(f"{prefix}_PROTOCOL", _is_protocol, PROTOCOL)
         _check(f"{prefix}_HEADERS", _are_headers, "headers such as authorization=Bearer%20token")
 
 
@@ -99,14 +99,26 @@ def _check(variable: str, is_valid: Callable[[str], bool], expectation: str) -> 
 def _is_url(text: str) -> bool:
     try:
         url = urlsplit(text)
-        return url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+        has_host = bool(url.hostname) and url.port != 0
     except ValueError:  # for example, the port is not a number
         return False
+    return url.scheme in {"http", "https"} and has_host and text.split() == [text]
+
+
+def _is_protocol(text: str) -> bool:
+    return text == PROTOCOL
 
 
 def _are_headers(text: str) -> bool:
     headers = [header.strip() for header in text.split(",")]
-    return all(HEADER_PATTERN.fullmatch(header) for header in headers if header)
+    return all(_is_header(header) for header in headers if header)
+
+
+def _is_header(text: str) -> bool:
+    # The exporter decodes the value. It would log a value that cannot be sent, such as two lines.
+    decoded_text = unquote(text).strip()
+    is_sendable = decoded_text.isascii() and decoded_text.isprintable()
+    return is_sendable and bool(HEADER_PATTERN.fullmatch(text))
 
 
 def _exit(message: str) -> None:

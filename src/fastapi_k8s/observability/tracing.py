@@ -59,24 +59,23 @@ class RequestSpanProcessor(BatchSpanProcessor):
 
         Otherwise each probe of /ready would make a trace of each of its statements.
         """
-        if span.kind is trace.SpanKind.CLIENT:
-            if span.parent is None:
-                return
-            if span.status.status_code is StatusCode.ERROR:
-                span = _without_error_message(span)
+        if span.kind is trace.SpanKind.CLIENT and span.parent is None:
+            return
+        if span.status.status_code is StatusCode.ERROR:
+            span = _without_error_message(span)
         super().on_end(span)
 
 
 def _without_error_message(span: ReadableSpan) -> ReadableSpan:
     """A copy that has only the types of errors: PostgreSQL's messages quote values of columns."""
-    events = [
-        Event(
-            event.name,
-            {EXCEPTION_TYPE: (event.attributes or {}).get(EXCEPTION_TYPE, "")},
-            event.timestamp,
-        )
-        for event in span.events
-    ]
+    events: list[Event] = []
+    for event in span.events:
+        attributes = event.attributes or {}
+        if EXCEPTION_TYPE in attributes:
+            error_type = {EXCEPTION_TYPE: attributes[EXCEPTION_TYPE]}
+            events.append(Event(event.name, error_type, event.timestamp))
+        else:
+            events.append(event)
     return ReadableSpan(
         name=span.name,
         context=span.context,
