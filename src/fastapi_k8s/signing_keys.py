@@ -49,6 +49,7 @@ class SigningKeys:
         self._fetch = fetch
         self._attempt: asyncio.Task[None] | None = None
         self._next_attempt_at = 0.0
+        self._last_attempt_failed = False
 
     async def find(self, algorithm: str, key_id: str | None) -> PyJWK | None:
         """The key of a token. Without a key id, it is the only key with this algorithm.
@@ -65,11 +66,11 @@ class SigningKeys:
     @asynccontextmanager
     async def refreshing(self) -> AsyncIterator[None]:
         """Fetch the keys now, and every REFRESH_INTERVAL_SECONDS."""
-        refreshing = asyncio.create_task(self._refresh_periodically())
+        task = asyncio.create_task(self._refresh_periodically())
         try:
             yield
         finally:
-            refreshing.cancel()
+            task.cancel()
 
     def _select(self, algorithm: str, key_id: str | None) -> PyJWK | None:
         keys = [
@@ -82,9 +83,12 @@ class SigningKeys:
     async def _refresh_periodically(self) -> None:
         while True:
             await self._refresh()
-            # Without keys, no request with a token can succeed.
-            seconds = REFRESH_INTERVAL_SECONDS if self.current else MIN_FETCH_INTERVAL_SECONDS
-            await asyncio.sleep(seconds)
+            # Without keys, no request with a token can succeed. With old ones, a revoked key would
+            # be accepted for another REFRESH_INTERVAL_SECONDS.
+            if self._last_attempt_failed:
+                await asyncio.sleep(MIN_FETCH_INTERVAL_SECONDS)
+            else:
+                await asyncio.sleep(REFRESH_INTERVAL_SECONDS)
 
     async def _refresh(self, wait_seconds: float | None = None) -> None:
         """Fetch the keys, unless they were fetched just now. All callers share one attempt.
@@ -103,7 +107,9 @@ class SigningKeys:
         try:
             # The thread also parses the keys, and resolves the name of the issuer.
             self.current = await asyncio.to_thread(self._fetch)
+            self._last_attempt_failed = False
         except Exception as error:  # noqa: BLE001 (whatever the issuer sends, the keys stay)
+            self._last_attempt_failed = True
             fields = {"error": f"{type(error).__name__}: {error}"}
             logger.warning("signing keys cannot be fetched", extra=fields)
 

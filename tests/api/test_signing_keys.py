@@ -173,6 +173,26 @@ async def test_known_keys_stay_while_the_issuer_fails(
     assert warning["error"] == "HTTPError: HTTP Error 500: Internal Server Error"
 
 
+@pytest.mark.usefixtures("frequent_refreshes")
+async def test_after_a_failure_the_keys_are_fetched_again_soon(
+    things: httpx.AsyncClient,
+    issuer: Issuer,
+    log_lines: LogLines,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise one failure would double the time for which a revoked key is accepted."""
+
+    def count_warnings() -> int:
+        return sum(line["level"] == "WARNING" for line in log_lines())
+
+    issuer.status = 500
+    monkeypatch.setattr(signing_keys, "MIN_FETCH_INTERVAL_SECONDS", 0.02)
+    await wait_until(lambda: count_warnings() >= 1)
+    monkeypatch.setattr(signing_keys, "REFRESH_INTERVAL_SECONDS", 3600)
+    await wait_until(lambda: count_warnings() >= 4)
+    assert await get_status(things, issuer.sign()) == 200
+
+
 async def test_known_keys_stay_if_nothing_listens_any_more(
     make_settings: MakeSettings, serve: Serve, frequent_refreshes: None, log_lines: LogLines
 ) -> None:
