@@ -37,6 +37,13 @@ def test_kubectl_renders_the_overlay() -> None:
 
 
 @each_overlay
+def test_no_annotation_is_the_text_null(overlay: Manifest) -> None:
+    """kustomize does not remove an annotation that a patch sets to null."""
+    for document in overlay.objects:
+        assert "null" not in document["metadata"].get("annotations", {}).values()
+
+
+@each_overlay
 def test_the_image_has_a_digest_and_is_pulled_once(overlay: Manifest) -> None:
     for container in overlay.api_containers():
         assert IMAGE.fullmatch(container["image"])
