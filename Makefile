@@ -19,6 +19,10 @@ KUBE_SCORE_VERSION := v1.20.0
 IMAGE_NAME := fastapi-k8s
 # The extras of pyproject.toml that the image contains: EXTRAS="auth telemetry"
 EXTRAS ?=
+ifneq ($(EXTRAS),)
+# For `docker compose`. An empty one would take precedence over the one in .env.
+export EXTRAS
+endif
 PLATFORMS := linux/amd64,linux/arm64
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 GIT_SHA = $(shell git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev/null || echo unknown)

@@ -2,12 +2,14 @@
 
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from python_on_whales import DockerClient
 
 from tests.container.conftest import RunApplication, application_environment
 from tests.docker_session import LABELS
+from tools.checkout import copy_checkout, get_docker_environment, run_command
 from tools.dev.servers import wait_until
 
 FIND_DISTRIBUTIONS = """
@@ -113,3 +115,15 @@ def test_an_image_with_the_extra_for_authentication_can_verify_tokens(
             60,
             "the warning that there is no issuer",
         )
+
+
+@pytest.mark.parametrize(("extras", "exported"), [("", "unset"), ("auth", "auth")])
+def test_extras_in_the_makefile_reach_compose(tmp_path: Path, extras: str, exported: str) -> None:
+    """An empty variable would take precedence over EXTRAS in .env."""
+    copy_checkout(tmp_path)
+    makefile = (tmp_path / "Makefile").read_text()
+    makefile = makefile.replace("\nEXTRAS ?=\n", f"\nEXTRAS ?= {extras}\n")
+    (tmp_path / "Makefile").write_text(f'{makefile}\nprint:\n\t@echo "$${{EXTRAS-unset}}"\n')
+    environment = get_docker_environment()
+    output = run_command(["make", "print"], cwd=tmp_path, env=environment)
+    assert output.splitlines()[-1] == exported

@@ -14,7 +14,9 @@ def run_git(*arguments: str) -> str:
             "git is not installed. Install it first: with git you can undo what this command does."
             " Nothing was changed."
         )
-    process = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    # Otherwise `git log` could print signatures between the lines of its format.
+    command = ["git", "-c", "log.showSignature=false", *arguments]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
     if process.returncode != 0:
         sys.exit(f"{process.stderr.strip()}\nNothing was changed.")
     return process.stdout
