@@ -57,25 +57,25 @@ class TokenVerifier:
         self._audience = settings.jwt_audience
         fetch = partial(fetch_signing_keys, settings.jwt_issuer, settings.jwt_jwks_url)
         self.signing_keys = SigningKeys(fetch)
-        self._verified: dict[str, _VerifiedToken] = {}
+        self._verified_tokens: dict[str, _VerifiedToken] = {}
 
     async def verify(self, token: str) -> Caller:
         """Who sent a request with this token.
 
         Raises TokenRefusedError, or ProblemError (503) if no key of the issuer is known yet.
         """
-        verified = self._verified.get(token)
+        verified_token = self._verified_tokens.get(token)
         if (
-            verified is None
-            or verified.keys is not self.signing_keys.current
-            or verified.expires_at <= time()
+            verified_token is None
+            or verified_token.keys is not self.signing_keys.current_keys
+            or verified_token.expires_at <= time()
         ):
-            verified = await self._verify(token)
-            if len(self._verified) >= MAX_VERIFIED_TOKENS:
-                oldest = next(iter(self._verified))
-                del self._verified[oldest]
-            self._verified[token] = verified
-        return verified.caller
+            verified_token = await self._verify(token)
+            if len(self._verified_tokens) >= MAX_VERIFIED_TOKENS:
+                oldest = next(iter(self._verified_tokens))
+                del self._verified_tokens[oldest]
+            self._verified_tokens[token] = verified_token
+        return verified_token.caller
 
     async def _verify(self, token: str) -> _VerifiedToken:
         try:
@@ -97,7 +97,7 @@ class TokenVerifier:
             raise TokenRefusedError("The access token has no valid subject.")
         caller = Caller(self._issuer, subject, read_scopes(claims), claims)
         expires_at = int(claims["exp"]) + LEEWAY_SECONDS
-        return _VerifiedToken(caller, expires_at, self.signing_keys.current)
+        return _VerifiedToken(caller, expires_at, self.signing_keys.current_keys)
 
     async def _find_key(self, token: str) -> jwt.PyJWK:
         """The key for the header of the token, which is not verified yet.
@@ -112,7 +112,7 @@ class TokenVerifier:
         key = await self.signing_keys.find(algorithm, header.get("kid"))
         if key is not None:
             return key
-        if self.signing_keys.current:
+        if self.signing_keys.current_keys:
             raise TokenRefusedError("The access token is signed with an unknown key.")
         raise ProblemError(
             503,

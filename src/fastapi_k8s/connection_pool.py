@@ -65,14 +65,14 @@ class Waits:
     They are counted here and not in a metric, because an observation there costs a request 2 µs.
     """
 
-    numbers: list[int] = field(default_factory=lambda: [0] * (len(WAIT_TIME_BOUNDS) + 1))
+    bucket_counts: list[int] = field(default_factory=lambda: [0] * (len(WAIT_TIME_BOUNDS) + 1))
     """One number for each of WAIT_TIME_BOUNDS, and the last one for longer waits."""
     seconds: float = 0.0
     timeouts: int = 0
 
     def add(self, seconds: float) -> None:
         """Count a request that got a connection after it waited."""
-        self.numbers[bisect_left(WAIT_TIME_BOUNDS, seconds)] += 1
+        self.bucket_counts[bisect_left(WAIT_TIME_BOUNDS, seconds)] += 1
         self.seconds += seconds
 
 
@@ -137,7 +137,7 @@ class ConnectionQueue:
             self._waits.add(monotonic() - began_at)
         else:
             await self._free.acquire()
-            self._waits.numbers[0] += 1
+            self._waits.bucket_counts[0] += 1
             if self._free.locked():
                 self._interval_began_at = monotonic()
         self._used += 1

@@ -16,11 +16,11 @@ from .observability.metrics import REGISTRY
 class SampledHistogram(Histogram):
     """A histogram to which a sampler adds many observations at once."""
 
-    def add(self, numbers: Sequence[int], total: float) -> None:
+    def add(self, bucket_counts: Sequence[int], total: float) -> None:
         """Add the number of observations of each bucket, and the sum of their values."""
         self._sum.inc(total)
-        for bucket, number in zip(self._buckets, numbers, strict=True):
-            bucket.inc(number)
+        for bucket, count in zip(self._buckets, bucket_counts, strict=True):
+            bucket.inc(count)
 
 
 CONNECTIONS = Gauge(
@@ -78,7 +78,7 @@ def sample_pool(pool: ConnectionPool) -> None:
     MAX_CONNECTIONS.set(statistics.size)
     PENDING_REQUESTS.set(statistics.pending_requests)
     TIMEOUTS.inc(statistics.waits.timeouts)
-    WAIT_TIME.add(statistics.waits.numbers, statistics.waits.seconds)
+    WAIT_TIME.add(statistics.waits.bucket_counts, statistics.waits.seconds)
 
 
 def sample_cache(cache: Cache) -> None:

@@ -40,12 +40,12 @@ MAX_DOCUMENT_SIZE = 1_048_576
 class SigningKeys:
     """The keys of an issuer, which a task fetches again and again.
 
-    `current` is empty until the first fetch succeeds, and is replaced as a whole by each fetch. If
-    the issuer is unavailable, the keys stay as they are.
+    `current_keys` is empty until the first fetch succeeds, and is replaced as a whole by each
+    fetch. If the issuer is unavailable, the keys stay as they are.
     """
 
     def __init__(self, fetch: Callable[[], Sequence[PyJWK]]) -> None:
-        self.current: Sequence[PyJWK] = ()
+        self.current_keys: Sequence[PyJWK] = ()
         self._fetch = fetch
         self._attempt: asyncio.Task[None] | None = None
         self._next_attempt_at = 0.0
@@ -75,7 +75,7 @@ class SigningKeys:
     def _select(self, algorithm: str, key_id: str | None) -> PyJWK | None:
         keys = [
             key
-            for key in self.current
+            for key in self.current_keys
             if key.algorithm_name == algorithm and key_id in (None, key.key_id)
         ]
         return keys[0] if len(keys) == 1 else None
@@ -106,7 +106,7 @@ class SigningKeys:
     async def _try_to_fetch(self) -> None:
         try:
             # The thread also parses the keys, and resolves the name of the issuer.
-            self.current = await asyncio.to_thread(self._fetch)
+            self.current_keys = await asyncio.to_thread(self._fetch)
             self._last_attempt_failed = False
         except Exception as error:  # noqa: BLE001 (whatever the issuer sends, the keys stay)
             self._last_attempt_failed = True

@@ -323,8 +323,8 @@ async def test_a_remembered_token_is_verified_again_with_new_keys(
 ) -> None:
     token = issuer.sign("ES256")
     await verifier.verify(token)
-    [rsa_key] = [key for key in verifier.signing_keys.current if key.key_id == "RS256"]
-    verifier.signing_keys.current = [rsa_key]
+    [rsa_key] = [key for key in verifier.signing_keys.current_keys if key.key_id == "RS256"]
+    verifier.signing_keys.current_keys = [rsa_key]
     with pytest.raises(TokenRefusedError, match="unknown key"):
         await verifier.verify(token)
 

@@ -88,12 +88,12 @@ def _measure(folder: Path, label: str, core: int) -> dict[str, str]:
     postgres = Postgres(folder / "postgresql")
     with running_servers(postgres), _running_receiver() as endpoint:
         without_extra.run("fastapi-k8s", "migrate", DATABASE_URL=postgres.url)
-        on = {"DATABASE_URL": postgres.url, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
+        environment = {"DATABASE_URL": postgres.url, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
         containers = {
             WITHOUT: without_extra.container(*SERVICE, DATABASE_URL=postgres.url),
             OFF: with_extra.container(*SERVICE, DATABASE_URL=postgres.url),
-            SAMPLED: with_extra.container(*SERVICE, **on, **SAMPLER),
-            ALL: with_extra.container(*SERVICE, **on),
+            SAMPLED: with_extra.container(*SERVICE, **environment, **SAMPLER),
+            ALL: with_extra.container(*SERVICE, **environment),
         }
         cases = {"traces": _cases("`GET /version`", "/version", containers)}
         # example
