@@ -25,11 +25,14 @@ the names of the package and the image differ."""
 
 ENDPOINT = """
     @app.get("/greeting", include_in_schema=False)
-    async def read_greeting() -> str:
+    async def read_greeting(name: str = "") -> str:
+        if name:
+            return f"Hello {name}"
         return "Hello"
 
 """
-"""No test requests it. The fuzz test requests each operation of the OpenAPI document."""
+"""No test sends a name. But some tests request every route without parameters, and the fuzz test
+requests each operation of the OpenAPI document."""
 
 
 @pytest.fixture(scope="module")
