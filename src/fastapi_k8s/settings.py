@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_jwt_url(cls, value: str, info: ValidationInfo) -> str:
         is_production = info.data.get("environment") == "production"
-        # Whoever can change a response without TLS can replace the keys, and sign tokens.
+        # Without TLS, an attacker could replace the keys in a response, and sign tokens.
         schemes = ("https",) if is_production else ("https", "http")
         if value and not _is_url(value, schemes):
             raise ValueError("must be a URL with https://, or in development with http://")
@@ -155,7 +155,7 @@ def load_settings() -> Settings:
     try:
         return Settings(_secrets_dir=SECRETS_DIR if SECRETS_DIR.is_dir() else None)
     except ValidationError as error:
-        # A default that depends on an invalid setting is an error of its own, of this type.
+        # A default that depends on an invalid setting is another error, of this type.
         messages = [
             _describe_error(details)
             for details in error.errors()

@@ -21,7 +21,7 @@ from . import NAME
 logger = logging.getLogger(__name__)
 
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
-"""Signatures with public keys. With HS256, whoever knows the public key could sign tokens."""
+"""Signatures with public keys. With HS256, anybody with the public key could sign tokens."""
 
 REFRESH_INTERVAL_SECONDS = 300
 """A key that the issuer has revoked is accepted for at most this long."""
