@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tools.cluster.diagnostics import print_diagnostics
 from tools.cluster.ephemeral import EphemeralDeployment, RunningLoad, ephemeral_deployment
 from tools.cluster.rollout import is_complete, is_in_progress
 from tools.dev.servers import wait_until
@@ -22,17 +23,29 @@ def shared_deployment() -> Iterator[EphemeralDeployment]:
 
 
 @pytest.fixture
-def deployment(shared_deployment: EphemeralDeployment) -> EphemeralDeployment:
-    """The shared deployment with two ready pods, whatever the test before has left."""
+def deployment(
+    shared_deployment: EphemeralDeployment, request: pytest.FixtureRequest
+) -> EphemeralDeployment:
+    """The shared deployment with two ready pods, whatever the test before has left.
+
+    If they do not become ready, this prints why and ends the run: the other tests would wait too.
+    """
     if is_in_progress(shared_deployment.kubectl):
         # A test failed before it rolled back. Without this, all later tests would fail too.
         shared_deployment.kubectl.run("rollout", "undo", "deployment/api")
     shared_deployment.set_pod_limits(min_replicas=2, max_replicas=2)
-    wait_until(
-        lambda: is_complete(shared_deployment.kubectl) and len(shared_deployment.pod_names()) == 2,
-        180,
-        "two ready pods",
-    )
+    try:
+        wait_until(
+            lambda: (
+                is_complete(shared_deployment.kubectl) and len(shared_deployment.pod_names()) == 2
+            ),
+            180,
+            "two ready pods",
+        )
+    except TimeoutError as error:
+        print_diagnostics(shared_deployment.kubectl)
+        request.session.shouldfail = str(error)
+        raise
     return shared_deployment
 
 

@@ -33,6 +33,21 @@ def test_a_deleted_pod_loses_no_request(deployment: EphemeralDeployment) -> None
         assert load.read_statistics().failures == []
 
 
+def test_a_failed_pod_is_replaced_and_not_counted(deployment: EphemeralDeployment) -> None:
+    """A pod whose deadline is over fails and stays in the cluster, as an evicted one does."""
+    failed_pod = deployment.pod_names()[0]
+    deadline = {"spec": {"activeDeadlineSeconds": 1}}
+    deployment.kubectl.run("patch", "pod", failed_pod, f"--patch={json.dumps(deadline)}")
+    try:
+        wait_until(lambda: has_failed(deployment, failed_pod), 60, "the pod to fail")
+        wait_until_complete(deployment, 60)
+        assert failed_pod not in deployment.pod_names()
+        assert len(deployment.pod_names()) == 2
+        assert has_failed(deployment, failed_pod)
+    finally:
+        deployment.kubectl.run("delete", "pod", failed_pod)
+
+
 def test_a_killed_worker_loses_at_most_the_requests_in_flight(
     deployment: EphemeralDeployment,
 ) -> None:
@@ -91,6 +106,12 @@ def test_without_postgresql_pods_are_unready_but_alive(deployment: EphemeralDepl
     wait_until_complete(deployment, 120)
     assert set(deployment.pod_names()) == pods_before
     assert count_restarts(deployment) == restarts_before
+
+
+def has_failed(deployment: EphemeralDeployment, pod: str) -> bool:
+    """Whether the pod is still in the cluster, in the phase Failed."""
+    phase: str = deployment.kubectl.get_existing("pod", pod)["status"]["phase"]
+    return phase == "Failed"
 
 
 def responds(deployment: EphemeralDeployment) -> bool:

@@ -79,10 +79,10 @@ class Kubectl:
         return objects
 
     def list_pods(self, component: str = "api") -> list[KubernetesObject]:
-        """Return the pods of a component that are not being deleted. Raises ClusterError."""
+        """Return the pods of a component that start or run. Raises ClusterError."""
         selector = f"{PART_OF_SELECTOR},app.kubernetes.io/component={component}"
         pods = self.get_all("pods", f"--selector={selector}")
-        return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+        return [pod for pod in pods if not _has_ended(pod)]
 
     def get_application_object(self, kind: str = "deployment") -> KubernetesObject:
         """Return the object `api` of this kind. Raises ClusterError if it is not deployed.
@@ -101,3 +101,12 @@ def is_part_of_application(kubernetes_object: KubernetesObject) -> bool:
     """Whether the object has the label that every object of k8s.yaml has."""
     labels = kubernetes_object["metadata"].get("labels", {})
     return bool(labels.get(PART_OF_LABEL) == NAME)
+
+
+def _has_ended(pod: KubernetesObject) -> bool:
+    """Whether the pod is being deleted, or has failed.
+
+    An evicted pod has failed. The cluster may keep it for a long time after its replacement runs.
+    https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-garbage-collection
+    """
+    return "deletionTimestamp" in pod["metadata"] or pod["status"]["phase"] == "Failed"
