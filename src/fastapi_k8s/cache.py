@@ -344,7 +344,7 @@ async def open_cache(settings: Settings) -> AsyncIterator[Cache]:
         socket_connect_timeout=10 * settings.redis_timeout,
         retry=Retry(NoBackoff(), retries=1, supported_errors=RETRIED_ERRORS),
     )
-    # An option of the URL would win over an argument of from_url().
+    # An option of the URL would take precedence over an argument of from_url().
     pool.connection_kwargs["decode_responses"] = False
     async with Redis.from_pool(pool) as redis:
         client = RedisClient(redis, pool.max_connections, settings.redis_timeout)

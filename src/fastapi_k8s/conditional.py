@@ -89,8 +89,9 @@ class Preconditions:
 
         The order is that of RFC 9110, section 13.2.2.
         """
-        self.check_if_match(entity_tag(current_body))
-        if self.is_not_modified(entity_tag(current_body)):
+        etag = entity_tag(current_body)
+        self.check_if_match(etag)
+        if self.is_not_modified(etag):
             raise ProblemError(412, "The current version matches If-None-Match.")
 
     def check_if_match(self, etag: str) -> None:

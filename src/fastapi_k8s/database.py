@@ -30,7 +30,8 @@ or has cancelled the statement. See https://www.postgresql.org/docs/current/errc
 SCHEMA_CHANGED_ERRORS = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
 """A migration has outdated a prepared statement, or a composite type in its result.
 
-After the second error the statement has been executed, and committed if there is no transaction.
+After OutdatedSchemaCacheError the statement has been executed, and committed if there is no
+transaction.
 """
 
 EXPIRING_ERRORS = (*SCHEMA_CHANGED_ERRORS, asyncpg.ReadOnlySQLTransactionError)

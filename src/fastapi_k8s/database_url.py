@@ -145,9 +145,9 @@ def parse_database_url(text: str) -> DatabaseUrl:
         }
     else:
         _check_certificate_files(options)
-    passed = {name: value for name, value in options.items() if name in PASSED_OPTIONS}
+    passed_options = {name: value for name, value in options.items() if name in PASSED_OPTIONS}
     return DatabaseUrl(
-        dsn=url._replace(query=urlencode(passed, quote_via=quote)).geturl(),
+        dsn=url._replace(query=urlencode(passed_options, quote_via=quote)).geturl(),
         password=_find_password(url, options),
         uses_system_certificates=uses_system_certificates,
     )
@@ -210,8 +210,12 @@ def _check_system_certificates(options: dict[str, str]) -> None:
     # The default of sslmode is verify-full here. libpq refuses all other modes too.
     if options.get("sslmode", "verify-full") != "verify-full":
         raise ValueError("sslrootcert=system needs sslmode=verify-full")
-    for name in sorted(TLS_OPTIONS & options.keys()):
-        raise ValueError(f"{name} does not work with sslrootcert=system: use a file as sslrootcert")
+    conflicting_options = sorted(TLS_OPTIONS & options.keys())
+    if conflicting_options:
+        raise ValueError(
+            f"{conflicting_options[0]} does not work with sslrootcert=system:"
+            " use a file as sslrootcert"
+        )
 
 
 def _check_certificate_files(options: dict[str, str]) -> None:

@@ -154,9 +154,9 @@ async def run_idempotently(
         caller_and_key = (idempotent_request.caller, idempotent_request.key)
         if not await connection.fetchval(TRY_LOCK, *caller_and_key):
             raise _in_progress()
-        stored = await connection.fetchrow(FIND_RESPONSE, *caller_and_key)
-        if stored is not None:
-            return _stored_response(stored, idempotent_request.fingerprint)
+        stored_response = await connection.fetchrow(FIND_RESPONSE, *caller_and_key)
+        if stored_response is not None:
+            return _restore_response(stored_response, idempotent_request.fingerprint)
         response = await create(connection)
         await _store_response(connection, idempotent_request, response)
         return response
@@ -168,11 +168,11 @@ def _in_progress() -> ProblemError:
     )
 
 
-def _stored_response(stored: asyncpg.Record, fingerprint: bytes) -> Response:
-    if stored["fingerprint"] != fingerprint:
+def _restore_response(stored_response: asyncpg.Record, fingerprint: bytes) -> Response:
+    if stored_response["fingerprint"] != fingerprint:
         raise ProblemError(422, "This Idempotency-Key was used for another request.")
-    response = Response(stored["body"], stored["status"])
-    headers = json.loads(stored["headers"])
+    response = Response(stored_response["body"], stored_response["status"])
+    headers = json.loads(stored_response["headers"])
     response.raw_headers = [(name.encode(), value.encode("latin-1")) for name, value in headers]
     return response
 

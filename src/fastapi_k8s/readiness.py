@@ -17,8 +17,8 @@ SELECT version_num, current_setting('transaction_read_only')::boolean AS is_read
 FROM alembic_version
 """
 
-CHECK_TIMEOUT = 1.0
-"""Seconds after which a check without a result counts as failed."""
+CHECK_TIMEOUT_SECONDS = 1.0
+"""When a check without a result counts as failed."""
 
 REPORT_SECONDS = 1.0
 """How long a report is shared, counted from the start of its checks: probes must not add load."""
@@ -38,23 +38,24 @@ class ReadinessReport(BaseModel):
 class Readiness:
     """The checks of this process. `needed_revision` is the schema revision that its code needs.
 
-    `database` has its own connection: a busy pool does not mean that PostgreSQL is down.
+    `database` has its own connection: a busy pool does not mean that PostgreSQL is down. The worker
+    sets `is_draining` after SIGTERM, but not for `max_requests`, with which the pod stays ready.
     """
 
     database: Database
     cache: Cache
     needed_revision: str
-    draining: bool = False
+    is_draining: bool = False
     _report: asyncio.Future[ReadinessReport] | None = None
     _report_expires_at: float = 0
 
     async def report(self) -> ReadinessReport:
         """The current report. Concurrent callers share the checks."""
-        if self.draining:
+        if self.is_draining:
             return ReadinessReport(status="draining", checks={})
         if self._report is None or monotonic() >= self._report_expires_at:
             self._report_expires_at = monotonic() + REPORT_SECONDS
-            self._report = asyncio.ensure_future(self._run_checks())
+            self._report = asyncio.create_task(self._run_checks())
         # Shielded: a prober that disconnects must not cancel the checks of the others.
         return await asyncio.shield(self._report)
 
@@ -86,10 +87,10 @@ class Readiness:
 
 
 async def _with_timeout(check: Awaitable[str]) -> str:
-    """The result of `check`, or `timeout` after CHECK_TIMEOUT.
+    """The result of `check`, or `timeout` after CHECK_TIMEOUT_SECONDS.
 
     The check continues until its own time limits end it. If it were cancelled, asyncpg would first
     wait for the server, which may hang.
     """
-    done, _ = await asyncio.wait([asyncio.ensure_future(check)], timeout=CHECK_TIMEOUT)
+    done, _ = await asyncio.wait([asyncio.ensure_future(check)], timeout=CHECK_TIMEOUT_SECONDS)
     return done.pop().result() if done else "timeout"

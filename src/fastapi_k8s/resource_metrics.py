@@ -1,4 +1,4 @@
-"""Metrics of the connection pool and the cache, which count without knowing Prometheus.
+"""Metrics of the connection pool and the cache. Neither of them imports prometheus_client.
 
 The names of the pool's metrics are those of
 https://opentelemetry.io/docs/specs/semconv/db/database-metrics/#connection-pools.

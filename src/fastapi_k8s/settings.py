@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 from redis.asyncio import ConnectionPool
 
@@ -167,7 +168,7 @@ def load_settings() -> Settings:
     sys.exit(2)
 
 
-def _describe_error(details: Any) -> str:
+def _describe_error(details: ErrorDetails) -> str:
     """The name of a setting and what is wrong with it."""
     name = str(details["loc"][0]).upper()
     return f"{name}: {details['msg'].removeprefix('Value error, ')}"

@@ -33,8 +33,8 @@ FETCH_WAIT_SECONDS = 3
 """How long a request waits for the keys."""
 
 SOCKET_TIMEOUT_SECONDS = 3
-MAX_DOCUMENT_SIZE = 1_048_576
-"""In bytes. Key sets have a few kilobytes."""
+MAX_DOCUMENT_BYTES = 1_048_576
+"""Key sets have a few kilobytes."""
 
 
 class SigningKeys:
@@ -159,9 +159,9 @@ def _fetch_json(url: str) -> dict[str, Any]:
     request = Request(url, headers=headers)  # noqa: S310 (the scheme is checked)
     opener = build_opener(_NoRedirects)
     with opener.open(request, timeout=SOCKET_TIMEOUT_SECONDS) as response:
-        body = response.read(MAX_DOCUMENT_SIZE + 1)
-    if len(body) > MAX_DOCUMENT_SIZE:
-        raise ValueError(f"{url} has more than {MAX_DOCUMENT_SIZE} bytes")
+        body = response.read(MAX_DOCUMENT_BYTES + 1)
+    if len(body) > MAX_DOCUMENT_BYTES:
+        raise ValueError(f"{url} has more than {MAX_DOCUMENT_BYTES} bytes")
     document = json.loads(body)
     if not isinstance(document, dict):
         raise TypeError(f"{url} is not a JSON object")

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from fastapi_k8s import NAME, signing_keys
-from fastapi_k8s.signing_keys import MAX_DOCUMENT_SIZE, fetch_signing_keys
+from fastapi_k8s.signing_keys import MAX_DOCUMENT_BYTES, fetch_signing_keys
 from tests.api.auth_app import bearer, serving_things
 from tests.conftest import LogLines, MakeSettings, Serve
 from tests.issuer import (
@@ -297,7 +297,7 @@ def name_another_issuer(issuer: Issuer) -> None:
         (respond_with(DISCOVERY_PATH, {"issuer": None}), "JWT_ISSUER"),
         (respond_with(DISCOVERY_PATH, b"not JSON"), "Expecting value"),
         (respond_with(DISCOVERY_PATH, []), "not a JSON object"),
-        (respond_with(JWKS_PATH, b"x" * (MAX_DOCUMENT_SIZE + 1)), "more than"),
+        (respond_with(JWKS_PATH, b"x" * (MAX_DOCUMENT_BYTES + 1)), "more than"),
         (respond_with(JWKS_PATH, {}), "did not contain any keys"),
         (respond_with(JWKS_PATH, {"keys": {}}), "did not contain any keys"),
         (respond_with(JWKS_PATH, {"keys": [{"kty": "RSA", "n": 1}]}), "any usable keys"),

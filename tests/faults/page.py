@@ -3,7 +3,7 @@
 import re
 from math import ceil
 
-from fastapi_k8s.readiness import CHECK_TIMEOUT
+from fastapi_k8s.readiness import CHECK_TIMEOUT_SECONDS
 from fastapi_k8s.settings import Settings
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.measurement import Observation, Results
@@ -16,7 +16,7 @@ CELL = re.compile(r"(\d+)(?:, (\d) s)?")
 
 AT_ONCE_SECONDS = 0.5
 LIMITS_SECONDS = (
-    int(CHECK_TIMEOUT),
+    int(CHECK_TIMEOUT_SECONDS),
     DEFAULTS["database_statement_timeout"].default,
     DEFAULTS["request_timeout"].default,
 )

@@ -162,6 +162,17 @@ def create_wrapped_app() -> ASGIApp:
     return MiddlewareWithProcess(create_app_without_settings())
 
 
+def create_app_that_does_not_stop() -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.sleep(60)
+
+    app = FastAPI(lifespan=lifespan)
+    app.include_router(create_app_without_settings().router)
+    return app
+
+
 def create_app_that_fails_to_start() -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

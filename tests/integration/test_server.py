@@ -32,6 +32,7 @@ APP_WITH_TEST_ROUTES = "tests.integration.apps:create_app_with_test_routes()"
 APP_WITH_METRICS = "tests.integration.metrics_of_a_fork:create_app()"
 APP_WITHOUT_SETTINGS = "tests.integration.apps:create_app_without_settings()"
 WRAPPED_APP = "tests.integration.apps:create_wrapped_app()"
+APP_THAT_DOES_NOT_STOP = "tests.integration.apps:create_app_that_does_not_stop()"
 APP_THAT_FAILS_TO_START = "tests.integration.apps:create_app_that_fails_to_start()"
 METRICS_FOLDER = Path(server.worker_tmp_dir or gettempdir())
 
@@ -535,7 +536,7 @@ async def test_a_request_in_flight_is_completed_if_sigint_follows(
 
 @contextmanager
 def running_gunicorn_with_short_shutdown(
-    environment: dict[str, str], folder: Path
+    environment: dict[str, str], folder: Path, app: str = APP_WITH_TEST_ROUTES
 ) -> Iterator[Gunicorn]:
     """Requests in flight have half a second, and then time to respond to their cancellation."""
     (folder / "short_shutdown.py").write_text(
@@ -546,8 +547,7 @@ def running_gunicorn_with_short_shutdown(
         "worker.EXIT_SECONDS = 1\n"
     )
     environment["PYTHONPATH"] = f".:{folder}"
-    arguments = (APP_WITH_TEST_ROUTES, "-c", "python:short_shutdown")
-    with running_gunicorn(environment, *arguments) as gunicorn:
+    with running_gunicorn(environment, app, "-c", "python:short_shutdown") as gunicorn:
         yield gunicorn
 
 
@@ -605,6 +605,16 @@ async def test_a_background_task_that_outlasts_the_shutdown_is_cancelled_and_log
     ]
     assert errors[1]["request_id"] == "abc"
     assert not [line for line in lines if "exception" in line]
+
+
+async def test_a_lifespan_that_does_not_end_does_not_delay_the_exit(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Otherwise the master would kill the worker, after 100 s."""
+    with running_gunicorn_with_short_shutdown(
+        environment, tmp_path, APP_THAT_DOES_NOT_STOP
+    ) as gunicorn:
+        assert gunicorn.stop() == 0
 
 
 async def test_a_stream_ends_completely_when_the_drain_begins(

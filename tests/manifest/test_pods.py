@@ -5,12 +5,7 @@ import re
 import pytest
 
 from fastapi_k8s.main import create_app
-from fastapi_k8s.server.worker import (
-    CANCELLATION_SECONDS,
-    EXIT_SECONDS,
-    GRACEFUL_SHUTDOWN_SECONDS,
-    LAST_REQUESTS_SECONDS,
-)
+from fastapi_k8s.server.worker import STOP_SECONDS
 from tests.conftest import MakeSettings
 from tests.manifest.conftest import Manifest, container_parameters, each_manifest
 from tools.checkout import PROJECT
@@ -145,17 +140,8 @@ def test_readiness_fails_before_liveness_and_startup(manifest: Manifest) -> None
 def test_a_pod_has_time_to_drain_and_to_finish_requests_in_flight(manifest: Manifest) -> None:
     drain_seconds = float(manifest.find("ConfigMap")["data"]["DRAIN_SECONDS"])
     assert drain_seconds >= 3, "nodes may send requests up to 3 s after a pod was deleted"
-    # The worker waits twice for the last requests (docs/decisions/0009-drain-in-the-worker.md).
-    shutdown_seconds = (
-        drain_seconds
-        + 2 * LAST_REQUESTS_SECONDS
-        + GRACEFUL_SHUTDOWN_SECONDS
-        + CANCELLATION_SECONDS
-        + EXIT_SECONDS
-    )
-    assert (
-        manifest.pod_templates()["api"]["spec"]["terminationGracePeriodSeconds"] > shutdown_seconds
-    )
+    grace_period = manifest.pod_templates()["api"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace_period > drain_seconds + STOP_SECONDS + 1
 
 
 @each_manifest

@@ -114,7 +114,7 @@ async def test_a_report_is_shared_until_it_expires(monkeypatch: pytest.MonkeyPat
 async def test_a_database_that_hangs_is_unready_after_the_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(readiness_module, "CHECK_TIMEOUT", 0.01)
+    monkeypatch.setattr(readiness_module, "CHECK_TIMEOUT_SECONDS", 0.01)
     database = FakeDatabase()
     database.hangs = True
     async with asyncio.timeout(10):
@@ -123,7 +123,7 @@ async def test_a_database_that_hangs_is_unready_after_the_timeout(
 
 
 async def test_a_cache_that_hangs_is_reported_and_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness_module, "CHECK_TIMEOUT", 0.01)
+    monkeypatch.setattr(readiness_module, "CHECK_TIMEOUT_SECONDS", 0.01)
     readiness = make_readiness(FakeDatabase(), HangingCache(None, ttl_seconds=1))
     async with asyncio.timeout(10):
         report = await readiness.report()

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from fastapi_k8s import server
+from fastapi_k8s.server.worker import STOP_SECONDS
+from fastapi_k8s.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -37,3 +39,10 @@ def test_without_a_writable_folder_it_exits_with_a_message(
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "missing")])
     with pytest.raises(SystemExit, match="no writable folder for temporary files"):
         server.find_worker_tmp_dir()
+
+
+def test_the_master_waits_longer_than_a_worker_with_the_longest_drain_may_take() -> None:
+    [limit] = [
+        each for each in Settings.model_fields["drain_seconds"].metadata if hasattr(each, "le")
+    ]
+    assert server.graceful_timeout > limit.le + STOP_SECONDS + 1

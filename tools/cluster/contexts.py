@@ -10,14 +10,14 @@ LOCAL_CONTEXT = re.compile(
 )
 
 
-def choose_context(requested: str) -> str:
+def choose_context(requested_context: str) -> str:
     """Return the requested context or, if it is empty, the current one.
 
     Raises ClusterError if the current context is not known to be local: nobody should deploy to
     a shared cluster because kubectl happens to point to it.
     """
-    if requested:
-        return requested
+    if requested_context:
+        return requested_context
     current = run("kubectl", "config", "current-context").strip()
     if LOCAL_CONTEXT.fullmatch(current) or _is_minikube_profile(current):
         return current

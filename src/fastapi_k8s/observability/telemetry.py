@@ -47,7 +47,7 @@ TELEMETRY_OFF = Telemetry(
 
 
 def load_telemetry(app_version: str) -> Telemetry:
-    """The telemetry that the environment asks for.
+    """The telemetry that the environment variables configure.
 
     Prints one line to standard error and exits with code 2 if a variable is invalid, or if the
     packages of the extra are missing.

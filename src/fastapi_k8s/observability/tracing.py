@@ -174,7 +174,7 @@ def _is_excluded(scope: Scope) -> bool:
 
 
 def _resource(app_version: str) -> Resource:
-    """The attributes of all spans. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win."""
+    """The attributes of all spans, to which OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES add."""
     attributes = {SERVICE_NAME: NAME, SERVICE_VERSION: app_version}
     for variable, attribute in POD_ATTRIBUTES.items():
         if variable in os.environ:

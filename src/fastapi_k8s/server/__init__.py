@@ -69,8 +69,8 @@ logconfig_dict = logging_config()
 # request on a connection while it closes.
 keepalive = 75
 worker_connections = HttpLimits.connections
-# Seconds. More than the longest drain (60) plus the limit of requests in flight (25).
-graceful_timeout = 90
+# Seconds. More than the longest DRAIN_SECONDS (60) plus the 33 s that a stop can take after it.
+graceful_timeout = 100
 
 
 def when_ready(arbiter: Arbiter) -> None:

@@ -73,11 +73,11 @@ class HttpProtocolFactory:
         others = [each for each in self.connections if each is not newest and each.may_be_evicted()]
         if not others:
             return
-        evicted = min(others, key=StrictHttpProtocol.eviction_key)
-        evicted.transport.abort()
+        oldest = min(others, key=StrictHttpProtocol.eviction_key)
+        oldest.transport.abort()
         # Not later, in connection_lost(): connections that arrive at the same time would all evict
         # this one, and their number would exceed the limit.
-        del self.connections[evicted]
+        del self.connections[oldest]
         fields = {"connections": len(self.connections)}
         self.log(logging.WARNING, "too many connections, the oldest idle one is closed", fields)
 

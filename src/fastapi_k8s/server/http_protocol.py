@@ -66,6 +66,9 @@ HELD_BODIES = 32
 BODY_UNIT_BYTES = 1024 * 1024
 """A body may take another REQUEST_READ_TIMEOUT for each unit that has arrived."""
 
+DEFAULT_SETTINGS = Settings.model_construct()
+"""For an application whose lifespan has no settings. Nothing is read from the environment."""
+
 IPV4_MAPPED_PREFIX = "::ffff:"
 SLASH = ord("/")
 
@@ -139,9 +142,9 @@ class StrictHttpProtocol(HttpToolsProtocol):
         self.parser: Parser = self._make_parser()
         self.factory = factory
         self.limits = factory.limits
-        settings = app_state.get("settings")
-        self.read_timeout: float = _setting(settings, "request_read_timeout")
-        self.max_body_size: int = _setting(settings, "max_body_size")
+        settings: Settings = app_state.get("settings", DEFAULT_SETTINGS)
+        self.read_timeout_seconds = settings.request_read_timeout
+        self.max_body_size = settings.max_body_size
         self.max_held_bytes = HELD_BODIES * self.max_body_size
         self.small_head_bytes = min(self.limits.request_line, self.limits.header_size)
         self.phase = Phase.WAITING
@@ -197,9 +200,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
             return
         self.pending_bytes += len(data)
         if self.held_bytes < self.max_body_size:
-            size = len(data) + CHUNK_OVERHEAD_BYTES
-            self.held_bytes += size
-            self.factory.held_bytes += size
+            self._hold(len(data) + CHUNK_OVERHEAD_BYTES)
         try:
             self._parse(data)
             if self.pending_bytes or self.headers:  # an incomplete head, trailers or chunk header
@@ -283,8 +284,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.parser.version = ""
-        self.phase = Phase.HEAD
-        self.phase_began_at = self.factory.elapsed_seconds
+        self._enter(Phase.HEAD)
 
     def on_headers_complete(self) -> None:
         """Check the head of a request, and start the request."""
@@ -304,8 +304,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
             self._check_held_bytes()
         super().on_headers_complete()
         self.cycle.transport = self.closing_transport  # type: ignore[assignment]
-        self.phase = Phase.BODY
-        self.phase_began_at = self.factory.elapsed_seconds
+        self._enter(Phase.BODY)
         self.pending_bytes = 0
         self.body_bytes = 0
         self.headers = []  # The parser adds trailers to it. They must not become headers.
@@ -358,8 +357,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
         """Start the next request of a pipeline, or wait for one. Uvicorn would start a timer."""
         self.server_state.total_requests += 1
         self.has_served = True
-        self.factory.held_bytes -= self.held_bytes
-        self.held_bytes = 0
+        self._release()
         if self.transport.is_closing() or self.phase is Phase.LINGERING:
             return
         self.flow.resume_reading()
@@ -478,8 +476,8 @@ class StrictHttpProtocol(HttpToolsProtocol):
         if self.phase is Phase.WAITING and self.has_served:
             return self.timeout_keep_alive
         if self.phase is Phase.BODY:
-            return self.read_timeout * (1 + self.body_bytes / BODY_UNIT_BYTES)
-        return self.read_timeout
+            return self.read_timeout_seconds * (1 + self.body_bytes / BODY_UNIT_BYTES)
+        return self.read_timeout_seconds
 
     def may_be_evicted(self) -> bool:
         """Whether the connection can be closed without the loss of a response."""
@@ -527,10 +525,3 @@ class StrictHttpProtocol(HttpToolsProtocol):
         """Remove this connection from the state that all connections share."""
         self._release()
         self.factory.connections.pop(self, None)
-
-
-def _setting(settings: Settings | None, name: str) -> Any:
-    """A setting of the application, or its default for an application without settings."""
-    if settings is None:
-        return Settings.model_fields[name].default
-    return getattr(settings, name)

@@ -36,7 +36,12 @@ CANCELLATION_SECONDS = 1
 """How long cancelled requests may take to respond."""
 
 EXIT_SECONDS = 5
-"""How long the process may take to exit after the server has stopped."""
+"""How long the lifespan may take to end, and the process to exit, after the last request."""
+
+STOP_SECONDS = (
+    2 * LAST_REQUESTS_SECONDS + GRACEFUL_SHUTDOWN_SECONDS + CANCELLATION_SECONDS + EXIT_SECONDS
+)
+"""How long a worker may take to exit after DRAIN_SECONDS, besides the time between two steps."""
 
 HEARTBEAT_SECONDS = 1
 """How often a worker shows Gunicorn's master that it is alive."""
@@ -69,7 +74,6 @@ class DrainingServer(uvicorn.Server):
         heartbeat = asyncio.create_task(self._send_heartbeats())
         try:
             await super().serve(sockets)
-            _limit_exit()
         finally:
             heartbeat.cancel()
 
@@ -129,6 +133,7 @@ class DrainingServer(uvicorn.Server):
             async with asyncio.timeout(GRACEFUL_SHUTDOWN_SECONDS):
                 await super()._wait_tasks_to_complete()
         await self._cancel_requests()
+        _limit_exit()
 
     async def _cancel_requests(self) -> None:
         """Cancel the tasks of the requests. They run the streams and background tasks, too."""
@@ -149,7 +154,7 @@ class DrainingServer(uvicorn.Server):
     def _start_drain(self) -> None:
         state = self._lifespan_state()
         if state and state["settings"].drain_seconds > 0:
-            state["readiness"].draining = True
+            state["readiness"].is_draining = True
         self._exit_after_drain()
 
     def _exit_after_drain(self) -> None:
@@ -178,8 +183,8 @@ class DrainingServer(uvicorn.Server):
             state["draining"].set()
         if CONNECTION_CLOSE in self.config.encoded_headers:
             return
-        # The first list is permanent: Uvicorn rebuilds default_headers from it every second. The
-        # second one takes effect at once.
+        # encoded_headers is permanent: Uvicorn rebuilds default_headers from it every second. The
+        # change of default_headers takes effect at once.
         self.config.encoded_headers.append(CONNECTION_CLOSE)
         self.server_state.default_headers.append(CONNECTION_CLOSE)
 
@@ -202,8 +207,9 @@ def _is_no_cancellation(record: logging.LogRecord) -> bool:
 def _limit_exit() -> None:
     """End the process if it has not exited after EXIT_SECONDS.
 
-    Python waits for all threads at its exit. A thread cannot be cancelled, so a path operation or
-    a background task with `def` could delay the exit until the master kills the worker.
+    The lifespan could wait for something that does not end. Python also waits for all threads at
+    its exit, and a thread cannot be cancelled. So a path operation or a background task with `def`
+    could delay the exit until the master kills the worker.
     """
     timer = threading.Timer(EXIT_SECONDS, os._exit, [0])
     timer.daemon = True

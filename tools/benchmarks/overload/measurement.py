@@ -85,14 +85,14 @@ def load_point(
 
     Raises RuntimeError if a status is neither 2xx nor 503, or if nothing was served.
     """
-    served: list[float] = []
-    refused: list[float] = []
+    served_seconds: list[float] = []
+    refused_seconds: list[float] = []
     served_in_time = 0
     for response in _after_warm_up(responses):
         if response.status == 503:
-            refused.append(response.seconds)
+            refused_seconds.append(response.seconds)
         elif response.status // 100 == 2:
-            served.append(response.seconds)
+            served_seconds.append(response.seconds)
             # Clients that have starved receive their last response after the end.
             served_in_time += response.received_at < WARM_UP_SECONDS + SECONDS
         else:
@@ -103,10 +103,10 @@ def load_point(
     return LoadPoint(
         connections=connections,
         throughput=served_in_time / SECONDS,
-        refused_share=len(refused) / (len(served) + len(refused)),
-        p50=median(served),
-        p99=percentile_99(served),
-        refusal_p99=percentile_99(refused) if refused else None,
+        refused_share=len(refused_seconds) / (len(served_seconds) + len(refused_seconds)),
+        p50=median(served_seconds),
+        p99=percentile_99(served_seconds),
+        refusal_p99=percentile_99(refused_seconds) if refused_seconds else None,
         health_p99=percentile_99(health),
     )
 
