@@ -68,7 +68,7 @@ test: .venv ## Run the unit, integration, fault and container tests, with covera
 
 .PHONY: test-unit
 test-unit: .venv ## Run the tests that need no server
-	@$(RUN) pytest $(UNIT_TESTS)
+	@$(RUN) pytest -n 2 --dist worksteal $(UNIT_TESTS)
 
 .PHONY: test-integration
 test-integration: .venv ## Run the tests that need PostgreSQL and Valkey, which they start
