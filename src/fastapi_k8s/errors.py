@@ -1,15 +1,19 @@
 """Problem details (RFC 9457): the model, the response, and the handlers of exceptions."""
 
 import asyncio
+import http.client
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
+from json import JSONDecodeError
 from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import PlainTextResponse
+from fastapi.utils import is_body_allowed_for_status_code
 from pydantic import BaseModel, Field
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -20,12 +24,21 @@ from .routing import allowed_methods
 logger = logging.getLogger(__name__)
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
-REASON_PHRASES = {
+REASON_PHRASES = http.client.responses | {
     413: "Content Too Large",
     414: "URI Too Long",
     422: "Unprocessable Content",
 }
 """The names of RFC 9110. Python 3.11 and 3.12 have the older ones."""
+
+PLAIN_413_HEADERS = PlainTextResponse(REASON_PHRASES[413], 413).raw_headers
+"""The headers of Starlette's 413, by which it differs from one of an operation."""
+
+MAX_LISTED_ERRORS = 100
+"""How many invalid fields a response lists. The body of a request can have 100 000."""
+
+MAX_FIELD_LENGTH = 200
+"""Characters of the name of a field. It can contain a key that is as long as the body."""
 
 IF_MATCH_LOC = ("header", "If-Match")
 """The location (`loc`) of FastAPI's error for a missing If-Match."""
@@ -36,13 +49,15 @@ class InvalidField(BaseModel):
 
     location: str = Field(serialization_alias="in", examples=["body"])
     field: str = Field(
-        description="The name of the field, with dots between nested names.", examples=["name"]
+        description="The name of the field, with dots between nested names. The rest of a name of "
+        f"more than {MAX_FIELD_LENGTH} characters is omitted.",
+        examples=["name"],
     )
     detail: str = Field(examples=["String should have at least 1 character"])
 
 
 class Problem(BaseModel):
-    """An error (RFC 9457). `errors` lists the invalid fields of a request; else it is absent."""
+    """An error (RFC 9457). `errors` and `data` are absent if there are none."""
 
     type: str = "about:blank"
     title: str = Field(examples=["Unprocessable Content"])
@@ -50,7 +65,13 @@ class Problem(BaseModel):
     detail: str = Field(examples=["The request has 1 invalid field."])
     instance: str = Field(description="The path of the request.", examples=["/path"])
     request_id: str = Field(examples=["0b0e6cf21b1f4c0aa3f5cbb7b1a2e6d4"])
-    errors: list[InvalidField] | None = None
+    errors: list[InvalidField] | None = Field(
+        None,
+        description="The invalid fields of the request. If there are more than "
+        f"{MAX_LISTED_ERRORS}, these are the first; `detail` has the number of all.",
+        max_length=MAX_LISTED_ERRORS,
+    )
+    data: Any = Field(None, description="Further information about the error.")
 
 
 class ProblemError(HTTPException):
@@ -58,8 +79,10 @@ class ProblemError(HTTPException):
 
 
 def reason_phrase(status: int) -> str:
-    """The name of an HTTP status, such as `Not Found`."""
-    return REASON_PHRASES.get(status) or HTTPStatus(status).phrase
+    """The name of an HTTP status, such as `Not Found`, or of its class if it has no name."""
+    if status in REASON_PHRASES:
+        return REASON_PHRASES[status]
+    return "Client Error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "Server Error"
 
 
 def problem_response(
@@ -68,17 +91,26 @@ def problem_response(
     detail: str,
     headers: Mapping[str, str] | None = None,
     errors: list[InvalidField] | None = None,
+    *,
+    data: Any = None,
 ) -> Response:
-    """Problem details as the response to the request of `scope`, which must have a request id."""
+    """Problem details as the response to the request of `scope`, which must have a request id.
+
+    The response has no body if `status` does not allow one, such as 304. What JSON cannot express
+    in `data` is converted to text.
+    """
+    if not is_body_allowed_for_status_code(status):
+        return Response(status_code=status, headers=headers)
     problem = Problem(
         title=reason_phrase(status),
         status=status,
-        detail=detail,
+        detail=_without_surrogates(detail),
         instance=quote(scope["path"]),
         request_id=scope["request_id"],
         errors=errors,
+        data=data,
     )
-    body = problem.model_dump_json(by_alias=True, exclude_none=True)
+    body = problem.model_dump_json(by_alias=True, exclude_none=True, fallback=str)
     response = Response(body, status, headers, media_type=PROBLEM_MEDIA_TYPE)
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         # On a keep-alive connection the server would have to read the rest of the body first.
@@ -97,7 +129,12 @@ def add_exception_handlers(app: FastAPI) -> None:
             methods = allowed_methods(request.app.routes, request.scope)
             if methods:
                 headers = {"Allow": ", ".join(sorted(methods))}
-        return problem_response(request.scope, error.status_code, error.detail, headers)
+        title = reason_phrase(error.status_code)
+        # FastAPI accepts any value as the detail, but in problem details it is text.
+        detail: Any = error.detail
+        if isinstance(detail, str):
+            return problem_response(request.scope, error.status_code, detail or title, headers)
+        return problem_response(request.scope, error.status_code, title, headers, data=detail)
 
     @app.exception_handler(RequestValidationError)
     async def handle_invalid_request(request: Request, error: RequestValidationError) -> Response:
@@ -105,27 +142,36 @@ def add_exception_handlers(app: FastAPI) -> None:
 
 
 def _invalid_request_response(scope: Scope, error: RequestValidationError) -> Response:
+    cause = error.__cause__
+    if isinstance(cause, JSONDecodeError):
+        return problem_response(scope, 400, f"The body is not JSON: {cause.msg}.")
     errors = error.errors()
-    first = errors[0]
-    if first["type"] == "json_invalid":
-        reason = first["ctx"]["error"]
-        return problem_response(scope, 400, f"The body is not JSON: {reason}.")
     if any(each["type"] == "missing" and each["loc"] == IF_MATCH_LOC for each in errors):
         return problem_response(scope, 428, "Send If-Match with the ETag of the version you read.")
-    if isinstance(error.body, bytes):
-        # FastAPI parses JSON only: a body of another media type is still bytes here.
+    # FastAPI parses JSON only: a body of another media type is still bytes here.
+    if isinstance(error.body, bytes) and any(_is_wrong_type_of_body(each) for each in errors):
         return problem_response(scope, 415, "Send the body as Content-Type: application/json.")
-    fields = [_invalid_field(each) for each in errors]
-    noun = "field" if len(fields) == 1 else "fields"
-    detail = f"The request has {len(fields)} invalid {noun}."
+    noun = "field" if len(errors) == 1 else "fields"
+    detail = f"The request has {len(errors)} invalid {noun}."
+    fields = [_invalid_field(each) for each in errors[:MAX_LISTED_ERRORS]]
     return problem_response(scope, 422, detail, errors=fields)
+
+
+def _is_wrong_type_of_body(error: Mapping[str, Any]) -> bool:
+    """Whether the body is not an object, or not another type that an operation expects.
+
+    The bytes that an operation accepts can be invalid too, for example too long.
+    """
+    kind: str = error["type"]
+    location: str = error["loc"][0]
+    return location == "body" and (kind == "missing" or kind.endswith("_type"))
 
 
 def _invalid_field(error: Mapping[str, Any]) -> InvalidField:
     location, *path = error["loc"]
     return InvalidField(
         location=location,
-        field=_without_surrogates(".".join(str(name) for name in path)),
+        field=_without_surrogates(".".join(str(name) for name in path)[:MAX_FIELD_LENGTH]),
         detail=_without_surrogates(error["msg"].removeprefix("Value error, ")),
     )
 
@@ -185,7 +231,7 @@ def _declares_length(scope: Scope) -> bool:
 
 
 def _replace_plain_413(scope: Scope, receive: Receive, send: Send) -> Send:
-    """A `send` that sends problem details instead of a 413 in text/plain."""
+    """A `send` that sends problem details instead of Starlette's 413 in text/plain."""
     is_replaced = False
 
     async def send_or_replace(message: Message) -> None:
@@ -206,7 +252,7 @@ def _is_plain_413(message: Message) -> bool:
         return False
     if message["status"] != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return False
-    return (b"content-type", PROBLEM_MEDIA_TYPE.encode()) not in message["headers"]
+    return message.get("headers") == PLAIN_413_HEADERS
 
 
 class ProblemCORSMiddleware(CORSMiddleware):

@@ -122,7 +122,13 @@ def add_middleware(app: FastAPI, settings: Settings, telemetry: Telemetry) -> No
             allow_origins=settings.cors_origins,
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["ETag", "Location", "WWW-Authenticate", "X-Request-ID"],
+            expose_headers=[
+                "ETag",
+                "Location",
+                "Retry-After",
+                "WWW-Authenticate",
+                "X-Request-ID",
+            ],
         )
     app.add_middleware(ObservabilityMiddleware, routes=app.routes, has_traces=telemetry.is_on)
 

@@ -85,7 +85,7 @@ def test_operation_ids_are_the_names_of_the_functions(spec: Spec) -> None:
 
 
 def test_every_error_response_references_the_component_problem(spec: Spec) -> None:
-    members = {"type", "title", "status", "detail", "instance", "request_id", "errors"}
+    members = {"type", "title", "status", "detail", "instance", "request_id", "errors", "data"}
     assert set(spec["components"]["schemas"]["Problem"]["properties"]) == members
     for name, operation in get_operations(spec).items():
         assert "default" in operation["responses"]

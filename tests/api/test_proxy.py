@@ -30,7 +30,7 @@ async def test_only_the_configured_origins_are_allowed(
         response = await client.get("/version", headers={"Origin": ALLOWED_ORIGIN})
         assert response.headers[ALLOW_ORIGIN] == ALLOWED_ORIGIN
         exposed = response.headers["access-control-expose-headers"].lower().split(", ")
-        assert {"etag", "location", "x-request-id"} <= set(exposed)
+        assert {"etag", "location", "retry-after", "x-request-id"} <= set(exposed)
         refused = await client.get("/version", headers={"Origin": OTHER_ORIGIN})
         assert ALLOW_ORIGIN not in refused.headers
 
