@@ -7,14 +7,14 @@ PyJWT's own `PyJWKClient` blocks the event loop, and has no keys while the issue
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from jwt import PyJWK, PyJWKSet
+from jwt import PyJWK
 
 from . import NAME
 
@@ -54,6 +54,8 @@ class SigningKeys:
     async def find(self, algorithm: str, key_id: str | None) -> PyJWK | None:
         """The key of a token. Without a key id, it is the only key with this algorithm.
 
+        None if several different keys are possible. A key that is listed twice is one key.
+
         An unknown key may be new. So it is looked up in the keys that the issuer has now, unless
         they were fetched in the last MIN_FETCH_INTERVAL_SECONDS.
         """
@@ -78,7 +80,9 @@ class SigningKeys:
             for key in self.current_keys
             if key.algorithm_name == algorithm and key_id in (None, key.key_id)
         ]
-        return keys[0] if len(keys) == 1 else None
+        if not keys or any(key.key != keys[0].key for key in keys):
+            return None
+        return keys[0]
 
     async def _refresh_periodically(self) -> None:
         while True:
@@ -120,10 +124,23 @@ def fetch_signing_keys(issuer: str, jwks_url: str) -> Sequence[PyJWK]:
     Raises an exception of any kind if there are none. It blocks.
     """
     document = _fetch_json(jwks_url or _discover_jwks_url(issuer))
-    keys = [key for key in PyJWKSet.from_dict(document).keys if _is_signing_key(key)]
+    keys = [key for key in _parse_keys(document.get("keys", [])) if _is_signing_key(key)]
     if not keys:
-        raise ValueError(f"no key is for one of the algorithms {', '.join(ALGORITHMS)}")
+        raise ValueError(f"no usable key is for one of the algorithms {', '.join(ALGORITHMS)}")
     return keys
+
+
+def _parse_keys(jwks: Iterable[dict[str, Any]]) -> Iterable[PyJWK]:
+    """The keys that PyJWT can use. RFC 7517 (section 5) recommends ignoring all others.
+
+    PyJWT's own `PyJWKSet` fails as a whole if a member of one key has the wrong type.
+    """
+    for jwk in jwks:
+        try:
+            key = PyJWK(jwk)
+        except Exception:  # noqa: BLE001, S112 (whatever is wrong with one key, others are used)
+            continue
+        yield key
 
 
 def _is_signing_key(key: PyJWK) -> bool:

@@ -28,10 +28,12 @@ from tests.issuer import (
     Issuer,
     generate_key,
     running_issuer,
+    to_jwk,
 )
 
 CONCURRENT_REQUESTS = 50
 CALLER = "/things/caller"
+NO_KEY = "no usable key is for one of the algorithms"
 
 
 @pytest.fixture
@@ -298,13 +300,11 @@ def name_another_issuer(issuer: Issuer) -> None:
         (respond_with(DISCOVERY_PATH, b"not JSON"), "Expecting value"),
         (respond_with(DISCOVERY_PATH, []), "not a JSON object"),
         (respond_with(JWKS_PATH, b"x" * (MAX_DOCUMENT_BYTES + 1)), "more than"),
-        (respond_with(JWKS_PATH, {}), "did not contain any keys"),
-        (respond_with(JWKS_PATH, {"keys": {}}), "did not contain any keys"),
-        (respond_with(JWKS_PATH, {"keys": [{"kty": "RSA", "n": 1}]}), "any usable keys"),
-        (
-            respond_with(JWKS_PATH, {"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}),
-            "no key is for one of the algorithms",
-        ),
+        (respond_with(JWKS_PATH, {}), NO_KEY),
+        (respond_with(JWKS_PATH, {"keys": {}}), NO_KEY),
+        (respond_with(JWKS_PATH, {"keys": 1}), "not iterable"),
+        (respond_with(JWKS_PATH, {"keys": [{"kty": "RSA", "n": 1}]}), NO_KEY),
+        (respond_with(JWKS_PATH, {"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}), NO_KEY),
     ],
 )
 def test_keys_are_not_taken_from_a_document_that_is_not_right(
@@ -313,6 +313,30 @@ def test_keys_are_not_taken_from_a_document_that_is_not_right(
     change(issuer)
     with pytest.raises(Exception, match=message):
         fetch_signing_keys(issuer.url, jwks_url="")
+
+
+@pytest.mark.parametrize(
+    "unusable_key",
+    [
+        None,
+        "text",
+        {},
+        {"kty": ["EC"]},
+        {"kty": "EC", "crv": ["P-256"]},
+        {"kty": "EC", "crv": "P-256", "x": 1, "y": None},
+        {"kty": "RSA", "alg": ["RS256"]},
+        {"kty": "RSA", "n": "AQAB", "e": {}},
+        {"kty": "OKP", "crv": "Ed25519", "x": []},
+        {"kty": "oct", "alg": {}},
+    ],
+)
+def test_a_key_with_members_of_a_wrong_type_does_not_affect_the_others(
+    issuer: Issuer, unusable_key: Any
+) -> None:
+    _, key = issuer.keys["first"]
+    issuer.publish(unusable_key, to_jwk(key, kid="first"), unusable_key)
+    [signing_key] = fetch_signing_keys(issuer.url, jwks_url="")
+    assert signing_key.key_id == "first"
 
 
 def test_an_issuer_with_tls_must_not_have_its_keys_without_it(
