@@ -66,8 +66,9 @@ async def get_caller(
 
 def find_caller(request: Request) -> Caller | None:
     """Who sent the request, or None if its operation does not require an access token."""
-    caller: Caller | None = request.scope.get("user")
-    return caller
+    user = request.scope.get("user")
+    # Starlette's AuthenticationMiddleware of a fork may set a user of another class.
+    return user if isinstance(user, Caller) else None
 
 
 def configure_router(router: APIRouter, settings: Settings) -> APIRouter:

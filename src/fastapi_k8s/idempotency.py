@@ -11,6 +11,7 @@ from typing import Annotated
 import asyncpg
 from fastapi import Depends, Header, Request, Response
 from pydantic import AfterValidator
+from starlette.datastructures import UploadFile
 
 from .auth import find_caller
 from .connection_pool import Connection
@@ -75,25 +76,38 @@ WHERE (caller, key) IN (
 """
 
 
-@dataclass(frozen=True)
-class IdempotentRequest:
-    """What `run_idempotently` needs: the key, if any, and the database and the TTL of its response.
+FORM_MEDIA_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 
-    A key belongs to the caller of `request`. `fingerprint` distinguishes a retry of the same
-    request from another request.
+FILE_CHUNK_BYTES = 262_144
+"""How much of an uploaded file is in memory, and blocks the event loop for its digest."""
+
+
+@dataclass(frozen=True)
+class KeyedRequest:
+    """A request with an Idempotency-Key, whose response is stored for `ttl`.
+
+    `fingerprint` distinguishes a retry of the same request from another request.
     """
 
-    database: Database
-    key: str | None = None
-    ttl: timedelta = timedelta()
-    request: Request | None = None
-    fingerprint: bytes = b""
+    key: str
+    ttl: timedelta
+    request: Request
+    fingerprint: bytes
 
     @property
     def caller(self) -> str:
-        """A digest of the caller. Only the path operation can read it: FastAPI may call the
-        dependency that authenticates the caller after the one that creates this object."""
-        return "" if self.request is None else _caller(self.request)
+        """A digest of the caller, to whom the key belongs. Only the path operation can read it:
+        FastAPI may call the dependency that authenticates the caller after the one that creates
+        this object."""
+        return _caller(self.request)
+
+
+@dataclass(frozen=True)
+class IdempotentRequest:
+    """What `run_idempotently` needs: the database, and the request if it has a key."""
+
+    database: Database
+    keyed_request: KeyedRequest | None = None
 
 
 async def get_idempotent_request(
@@ -108,7 +122,8 @@ async def get_idempotent_request(
         return IdempotentRequest(database)
     settings = await get_settings(request)
     ttl = timedelta(seconds=settings.idempotency_ttl)
-    return IdempotentRequest(database, key, ttl, request, await _fingerprint(request))
+    keyed_request = KeyedRequest(key, ttl, request, await _fingerprint(request))
+    return IdempotentRequest(database, keyed_request)
 
 
 IdempotentRequestDep = Annotated[IdempotentRequest, Depends(get_idempotent_request)]
@@ -130,7 +145,43 @@ async def _fingerprint(request: Request) -> bytes:
     # Without the prefix of a proxy: a retry through another entrance is the same request.
     path = request.url.path.removeprefix(request.scope["root_path"])
     request_line = f"{request.method} {path}?{request.url.query}\n"
-    return sha256(request_line.encode() + await request.body()).digest()
+    return sha256(request_line.encode() + await _content(request)).digest()
+
+
+async def _content(request: Request) -> bytes:
+    """The body, or the content of a form that FastAPI has read before the dependencies."""
+    try:
+        return await request.body()
+    except RuntimeError:
+        # Without this check, all bodies that another dependency has read would be an empty form.
+        media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if media_type not in FORM_MEDIA_TYPES:
+            raise
+        return await _form_content(request)
+
+
+async def _form_content(request: Request) -> bytes:
+    """The fields and the digests of the files. Unlike the body, they do not depend on the boundary
+    between the parts, which a client may choose again for a retry."""
+    fields: list[tuple[str, str | list[str | None]]] = []
+    form = await request.form()
+    for name, value in form.multi_items():
+        if isinstance(value, str):
+            fields.append((name, value))
+        else:
+            digest = await _digest_file(value)
+            fields.append((name, [value.filename, value.content_type, digest]))
+    return json.dumps(fields).encode()
+
+
+async def _digest_file(file: UploadFile) -> str:
+    # Another dependency may have read the file, and the path operation reads it from its beginning.
+    await file.seek(0)
+    digest = sha256()
+    while chunk := await file.read(FILE_CHUNK_BYTES):
+        digest.update(chunk)
+    await file.seek(0)
+    return digest.hexdigest()
 
 
 @repeat_after_schema_change
@@ -142,24 +193,42 @@ async def run_idempotently(
     With a key, `create` runs in the transaction that stores its response. Without a key, each of
     its statements is its own transaction, because BEGIN and COMMIT would take longer than a single
     statement. So a `create` of several statements opens `connection.transaction()`, which is a
-    savepoint if there is a key. `create` must have no other effect, because it may run twice.
+    savepoint if there is a key. `create` must have no other effect, because it may run twice: read
+    an uploaded file before. `create` must return its whole body, because it is stored: not a
+    `StreamingResponse`, an `EventSourceResponse` or a `FileResponse`.
 
     Raises ProblemError: 409 if a request with the key is in progress, 422 if the key was used for
-    another request.
+    another request. Raises TypeError, with or without a key, for a response without a body.
     """
-    if idempotent_request.key is None:
+    keyed_request = idempotent_request.keyed_request
+    if keyed_request is None:
         async with idempotent_request.database.connection() as connection:
-            return await create(connection)
+            response = await create(connection)
+            _require_body(response)
+            return response
     async with idempotent_request.database.transaction() as connection:
-        caller_and_key = (idempotent_request.caller, idempotent_request.key)
+        caller_and_key = (keyed_request.caller, keyed_request.key)
         if not await connection.fetchval(TRY_LOCK, *caller_and_key):
             raise _in_progress()
         stored_response = await connection.fetchrow(FIND_RESPONSE, *caller_and_key)
-        if stored_response is not None:
-            return _restore_response(stored_response, idempotent_request.fingerprint)
-        response = await create(connection)
-        await _store_response(connection, idempotent_request, response)
-        return response
+        if stored_response is None:
+            response = await create(connection)
+            _require_body(response)
+            await _store_response(connection, keyed_request, response)
+            return response
+    # Not in the transaction, which an error would roll back in another task: a request right after
+    # the 422 could find the lock still held, and get 409.
+    return _restore_response(stored_response, keyed_request.fingerprint)
+
+
+def _require_body(response: Response) -> None:
+    # Also without a key. Otherwise the developer would not notice the error until a client sends a
+    # key.
+    if not hasattr(response, "body"):
+        raise TypeError(
+            "`create` must return a Response with its whole body, because run_idempotently stores"
+            f" it, and not a {type(response).__name__}."
+        )
 
 
 def _in_progress() -> ProblemError:
@@ -178,18 +247,18 @@ def _restore_response(stored_response: asyncpg.Record, fingerprint: bytes) -> Re
 
 
 async def _store_response(
-    connection: Connection, idempotent_request: IdempotentRequest, response: Response
+    connection: Connection, keyed_request: KeyedRequest, response: Response
 ) -> None:
     """Store the response. Raises ProblemError (409) if another one is stored by now."""
     is_stored = await connection.fetchval(
         STORE_RESPONSE,
-        idempotent_request.caller,
-        idempotent_request.key,
-        idempotent_request.fingerprint,
+        keyed_request.caller,
+        keyed_request.key,
+        keyed_request.fingerprint,
         response.status_code,
         json.dumps(response.headers.items()),
         bytes(response.body),
-        idempotent_request.ttl,
+        keyed_request.ttl,
     )
     if not is_stored:
         # Only if two requests held the lock, for example on both sides of a failover.

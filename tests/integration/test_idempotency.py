@@ -6,19 +6,28 @@ The tests have their own table, so that they do not depend on the example.
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import asyncpg
 import httpx
 import pytest
-from fastapi import Body, FastAPI, Response, params
+from fastapi import Body, Depends, FastAPI, File, Form, Request, Response, UploadFile, params
+from fastapi.responses import StreamingResponse
+from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.requests import HTTPConnection
 
 from fastapi_k8s.auth import require_scope
 from fastapi_k8s.caller import Caller
 from fastapi_k8s.conditional import json_response_with_etag
 from fastapi_k8s.connection_pool import Connection
-from fastapi_k8s.database import open_database
-from fastapi_k8s.idempotency import IdempotentRequest, IdempotentRequestDep, run_idempotently
+from fastapi_k8s.database import Database, open_database
+from fastapi_k8s.idempotency import (
+    IdempotentRequest,
+    IdempotentRequestDep,
+    KeyedRequest,
+    run_idempotently,
+)
 from fastapi_k8s.main import create_app
 from fastapi_k8s.settings import Settings
 from tests.api.auth_app import bearer
@@ -126,6 +135,110 @@ async def test_the_key_of_a_request_with_another_body_is_refused(
     assert await count_rows(database_url) == 1
 
 
+FORMS: dict[str, dict[str, Any]] = {
+    "urlencoded": {"data": {"text": "a"}},
+    "another text": {"data": {"text": "b"}},
+    "multipart": {"files": {"text": (None, "a")}},
+    "file": {"files": {"file": ("a.txt", b"a", "text/plain")}},
+    "file with another content": {"files": {"file": ("a.txt", b"b", "text/plain")}},
+    "file with another name": {"files": {"file": ("b.txt", b"a", "text/plain")}},
+    "file with another type": {"files": {"file": ("a.txt", b"a", "text/html")}},
+    "large file": {"files": {"file": ("large", bytes(1_100_000) + b"a")}},
+    "large file with another end": {"files": {"file": ("large", bytes(1_100_000) + b"b")}},
+    "bytes": {"files": {"content": ("a.txt", b"a")}},
+    "bytes with another content": {"files": {"content": ("a.txt", b"b")}},
+    "empty": {"headers": {"Content-Type": "application/x-www-form-urlencoded"}},
+}
+"""Arguments for httpx, which chooses another boundary for each multipart request."""
+
+
+@pytest.fixture
+async def uploads(
+    make_settings: MakeSettings, serve: Serve, notes: httpx.AsyncClient
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an application with `POST /uploads`, which creates a note with the content."""
+    app = create_app(make_settings(max_body_size=2_000_000))
+
+    async def read_content(content: Annotated[bytes, File()] = b"") -> bytes:
+        return content
+
+    @app.post("/uploads")
+    async def upload(
+        read_before: Annotated[bytes, Depends(read_content)],
+        idempotent_request: IdempotentRequestDep,
+        text: Annotated[str, Form()] = "",
+        file: UploadFile | None = None,
+    ) -> Response:
+        content = read_before + text.encode() + (b"" if file is None else await file.read())
+
+        async def insert(connection: Connection) -> Response:
+            number = await connection.fetchval(INSERT_NOTE, repr(content[-10:]))
+            body = f"{number} {len(content)}".encode()
+            return Response(body, 201, {"Content-Type": "text/plain"})
+
+        return await run_idempotently(idempotent_request, insert)
+
+    async with serve(app) as client:
+        yield client
+
+
+async def post_form(client: httpx.AsyncClient, form: str, key: str) -> httpx.Response:
+    arguments = dict(FORMS[form])
+    headers = arguments.pop("headers", {}) | {"Idempotency-Key": key}
+    return await client.post("/uploads", headers=headers, **arguments)
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_retry_of_a_form_gets_the_first_response(
+    uploads: httpx.AsyncClient, database_url: str, form: str
+) -> None:
+    first = await post_form(uploads, form, "key")
+    retry = await post_form(uploads, form, "key")
+    length = 1_100_001 if "large" in form else (0 if form == "empty" else 1)
+    assert (first.status_code, first.text) == (201, f"1 {length}")
+    assert (retry.status_code, retry.text) == (first.status_code, first.text)
+    assert await count_rows(database_url) == 1
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_the_key_of_a_form_with_another_content_is_refused(
+    uploads: httpx.AsyncClient, database_url: str, form: str
+) -> None:
+    assert (await post_form(uploads, form, "key")).status_code == 201
+    # The same fields in another encoding are the same request.
+    same_content = ("urlencoded", "multipart")
+    for other_form in FORMS:
+        if other_form != form and not {form, other_form} <= set(same_content):
+            assert (await post_form(uploads, other_form, "key")).status_code == 422
+    assert await count_rows(database_url) == 1
+
+
+async def test_a_body_that_something_else_has_consumed_is_an_error(
+    make_settings: MakeSettings, serve: Serve, notes: httpx.AsyncClient, database_url: str
+) -> None:
+    """Otherwise requests with different bodies would have the same fingerprint."""
+    app = create_app(make_settings())
+
+    async def consume(request: Request) -> None:
+        async for _ in request.stream():
+            pass
+
+    @app.post("/notes", dependencies=[Depends(consume)])
+    async def create_note(idempotent_request: IdempotentRequestDep) -> Response:
+        async def insert(connection: Connection) -> Response:
+            await connection.execute(INSERT_NOTE, "a")
+            return Response()
+
+        return await run_idempotently(idempotent_request, insert)
+
+    headers = {"Idempotency-Key": "key"}
+    async with serve(app) as client:
+        assert (await post_note(client, "key")).status_code == 500
+        form = await client.post("/notes", data={"text": "a"}, headers=headers)
+        assert form.status_code == 500
+    assert await count_rows(database_url) == 0
+
+
 async def test_concurrent_requests_with_one_key_create_once(
     notes: httpx.AsyncClient, database_url: str
 ) -> None:
@@ -190,6 +303,34 @@ async def test_a_key_belongs_to_the_caller(notes: httpx.AsyncClient, database_ur
     assert await count_rows(database_url) == 3
     stored_callers = await fetch_rows(database_url, "SELECT caller FROM idempotency_keys")
     assert "Bearer" not in str(stored_callers)
+
+
+@pytest.mark.parametrize(
+    ("user", "numbers"),
+    [
+        # The key belongs to the credentials, which are another token.
+        (SimpleUser("one"), [b"1", b"2"]),
+        (Caller("https://issuer.example", "one", frozenset(), {}), [b"1", b"1"]),
+    ],
+)
+async def test_a_key_can_be_used_with_the_authentication_middleware_of_a_fork(
+    make_settings: MakeSettings,
+    serve: Serve,
+    notes: httpx.AsyncClient,
+    user: Any,
+    numbers: list[bytes],
+) -> None:
+    class Backend(AuthenticationBackend):
+        async def authenticate(self, _: HTTPConnection) -> tuple[AuthCredentials, Any]:
+            return AuthCredentials(), user
+
+    app = create_app_with_notes(make_settings())
+    app.add_middleware(AuthenticationMiddleware, backend=Backend())
+    async with serve(app) as client:
+        responses = [
+            await post_note(client, "key", authorization=f"Bearer {token}") for token in "ab"
+        ]
+    assert [response.content for response in responses] == numbers
 
 
 async def test_a_key_belongs_to_the_subject_of_the_access_token(
@@ -351,9 +492,34 @@ async def test_only_a_creation_with_a_key_begins_in_a_transaction(
         return Response(str(connection.is_in_transaction()))
 
     async with open_database(make_settings(), pool_size=1) as database:
-        request = IdempotentRequest(database, key, timedelta(minutes=1))
-        response = await run_idempotently(request, create)
+        response = await run_idempotently(idempotent_request(database, key), create)
     assert response.body == str(key is not None).encode()
+
+
+@pytest.mark.parametrize("key", [None, "key"], ids=["no-key", "key"])
+async def test_a_response_without_a_whole_body_is_a_programming_error(
+    make_settings: MakeSettings, notes: httpx.AsyncClient, database_url: str, key: str | None
+) -> None:
+    """Without a key too, so that it does not depend on the clients when developers notice it."""
+
+    async def create(connection: Connection) -> Response:
+        async with connection.transaction():
+            await connection.execute(INSERT_NOTE, "a")
+        return StreamingResponse(iter([b"text"]))
+
+    async with open_database(make_settings(), pool_size=1) as database:
+        with pytest.raises(TypeError, match=r"whole body.* not a StreamingResponse"):
+            await run_idempotently(idempotent_request(database, key), create)
+    assert await count_rows(database_url, "idempotency_keys") == 0
+    assert await count_rows(database_url) == (1 if key is None else 0)
+
+
+def idempotent_request(database: Database, key: str | None) -> IdempotentRequest:
+    """What `get_idempotent_request` returns for a request with this key."""
+    if key is None:
+        return IdempotentRequest(database)
+    request = Request({"type": "http", "headers": []})
+    return IdempotentRequest(database, KeyedRequest(key, timedelta(minutes=1), request, b""))
 
 
 async def test_requests_with_different_keys_are_independent(
