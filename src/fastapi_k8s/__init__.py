@@ -2,6 +2,7 @@
 
 import os
 import signal
+from importlib import import_module
 
 NAME = "fastapi-k8s"
 """The name of the distribution, of the command line program and of the service."""
@@ -11,3 +12,23 @@ if os.getpid() == 1:  # pragma: no cover (tests/container/test_life.py)
     # the command line program install theirs after their imports, which take up to a second. A
     # container that is stopped before would run until it is killed.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+
+
+def check_propagators() -> str:
+    """Why the propagators of OTEL_PROPAGATORS cannot be used. Empty if they can.
+
+    If one is not installed, the variable is removed. Otherwise FastAPI's import of OpenTelemetry
+    would fail, also while traces are off. OpenTelemetry's operator for Kubernetes can set it.
+    """
+    if not os.environ.get("OTEL_PROPAGATORS"):
+        return ""
+    try:
+        import_module("opentelemetry.propagate")
+    except ValueError as error:
+        del os.environ["OTEL_PROPAGATORS"]
+        return str(error)
+    return ""
+
+
+PROPAGATORS_ERROR = check_propagators()
+"""The start fails with it if traces are on."""

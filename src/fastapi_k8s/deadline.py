@@ -1,6 +1,7 @@
 """The deadline of a request: how long it may take until its response begins."""
 
 import asyncio
+import logging
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from math import inf
@@ -10,6 +11,8 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import problem_response
+
+logger = logging.getLogger(__name__)
 
 CHECK_INTERVAL_SECONDS = 0.1
 """How often the deadlines are checked."""
@@ -92,6 +95,12 @@ class DeadlineMiddleware:
             if request.late_response is None:
                 raise  # the server shuts down
             task.uncancel()
+            await request.late_response
+        except Exception:
+            if request.late_response is None:
+                raise
+            # For example, the handler has caught CancelledError and responds after the 503.
+            logger.exception("the request continued after its deadline, and failed")
             await request.late_response
         finally:
             del self._requests[task]

@@ -4,12 +4,13 @@ import asyncio
 import http.client
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from json import JSONDecodeError
 from typing import Any
 from urllib.parse import quote
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import PlainTextResponse
@@ -17,7 +18,9 @@ from fastapi.utils import is_body_allowed_for_status_code
 from pydantic import BaseModel, Field
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.status import WS_1011_INTERNAL_ERROR, WS_1013_TRY_AGAIN_LATER
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketState
 
 from .routing import allowed_methods
 
@@ -122,7 +125,12 @@ def add_exception_handlers(app: FastAPI) -> None:
     """Answer each exception that has a status, and each invalid request, with problem details."""
 
     @app.exception_handler(HTTPException)
-    async def handle_http_exception(request: Request, error: HTTPException) -> Response:
+    async def handle_http_exception(
+        request: Request | WebSocket, error: HTTPException
+    ) -> Response | None:
+        if isinstance(request, WebSocket) and not _may_respond(request):
+            await _close_websocket(request, error)
+            return None
         headers = error.headers
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             # Starlette lists the methods of the first matching route only.
@@ -139,6 +147,23 @@ def add_exception_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def handle_invalid_request(request: Request, error: RequestValidationError) -> Response:
         return _invalid_request_response(request.scope, error)
+
+
+def _may_respond(socket: WebSocket) -> bool:
+    """Whether a response can be sent, because the connection was not accepted yet."""
+    has_extension = "websocket.http.response" in socket.scope.get("extensions", ())
+    return has_extension and socket.application_state is WebSocketState.CONNECTING
+
+
+async def _close_websocket(socket: WebSocket, error: HTTPException) -> None:
+    """Close the connection with a code. If it was not accepted, the client gets 403."""
+    status = error.status_code
+    fields = {"status": status, "detail": error.detail}
+    logger.warning("WebSocket closed after an error", extra=fields)
+    is_temporary = status == HTTPStatus.SERVICE_UNAVAILABLE
+    code = WS_1013_TRY_AGAIN_LATER if is_temporary else WS_1011_INTERNAL_ERROR
+    with suppress(RuntimeError, WebSocketDisconnect):  # it is closed already
+        await socket.close(code, reason_phrase(status))
 
 
 def _invalid_request_response(scope: Scope, error: RequestValidationError) -> Response:

@@ -1,15 +1,15 @@
 """Streams end completely when the server stops, and a cut stream is visible in the access log."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI, WebSocket
+from fastapi import FastAPI
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from fastapi_k8s.dependencies import DrainingDep, SettingsDep
+from fastapi_k8s.dependencies import DrainingDep
 from fastapi_k8s.main import create_app
 from tests.conftest import LogLines, MakeSettings, Serve
 
@@ -20,7 +20,7 @@ def access_lines(log_lines: LogLines) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def app(make_settings: MakeSettings) -> FastAPI:
-    """The application with a stream that ends at the drain, and a WebSocket."""
+    """The application with a stream that ends at the drain, and others."""
     app = create_app(make_settings())
 
     @app.get("/events", response_class=EventSourceResponse)
@@ -35,10 +35,17 @@ def app(make_settings: MakeSettings) -> FastAPI:
             yield 1
             await asyncio.sleep(0.01)
 
-    @app.websocket("/socket")
-    async def send_state(socket: WebSocket, draining: DrainingDep, settings: SettingsDep) -> None:
-        await socket.accept()
-        await socket.send_json([draining.is_set(), settings.drain_seconds])
+    @app.get("/failing", response_class=EventSourceResponse)
+    async def stream_and_fail(events: int) -> AsyncIterator[int]:
+        for number in range(events):
+            yield number
+        await asyncio.sleep(0.01)  # until then, the response waits for the next event
+        raise ValueError("hidden")
+
+    @app.get("/failing-in-a-thread", response_class=EventSourceResponse)
+    def stream_and_fail_in_a_thread(events: int) -> Iterator[int]:
+        yield from range(events)
+        raise ValueError("hidden")
 
     return app
 
@@ -84,31 +91,25 @@ async def test_the_access_log_line_of_a_stream_contains_that_the_client_has_cut_
     assert (line["status"], line["cut_by"]) == (200, "client")
 
 
+@pytest.mark.parametrize("path", ["/failing", "/failing-in-a-thread"])
+@pytest.mark.parametrize("events", [0, 1, 3])
+async def test_the_connection_closes_without_the_last_chunk_if_a_generator_of_events_fails(
+    app: FastAPI, serve: Serve, log_lines: LogLines, path: str, events: int
+) -> None:
+    """FastAPI alone ends the response as if it were complete."""
+    async with serve(app) as client:
+        with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+            await client.get(path, params={"events": events})
+        [line] = access_lines(log_lines)
+        assert (line["status"], line["cut_by"]) == (200, "error")
+        [error_line] = [line for line in log_lines() if line["level"] == "ERROR"]
+        assert "ValueError: hidden" in "".join(error_line["exception"]["stack"])
+        assert error_line["request_id"] == line["request_id"]
+
+
 async def test_a_complete_response_is_not_cut(
     client: httpx.AsyncClient, log_lines: LogLines
 ) -> None:
     await client.get("/version")
     [line] = access_lines(log_lines)
     assert "cut_by" not in line
-
-
-async def test_a_websocket_gets_the_dependencies_too(app: FastAPI) -> None:
-    messages: list[dict[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "websocket.connect"}
-
-    async def send(message: Any) -> None:
-        messages.append(message)
-
-    async with app.router.lifespan_context(app) as state:
-        scope: dict[str, Any] = {
-            "type": "websocket",
-            "path": "/socket",
-            "headers": [],
-            "query_string": b"",
-            "state": state,
-        }
-        await app(scope, receive, send)
-    assert [message["type"] for message in messages][:2] == ["websocket.accept", "websocket.send"]
-    assert messages[1]["text"] == "[false,0.0]"

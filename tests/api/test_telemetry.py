@@ -1,6 +1,7 @@
 """FastAPI's OpenTelemetry: nothing is imported while it is off, and which spans it makes if on."""
 
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -15,9 +16,9 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from fastapi_k8s import NAME, main
+from fastapi_k8s import NAME, check_propagators, main
 from fastapi_k8s.main import create_app
-from fastapi_k8s.observability import tracing
+from fastapi_k8s.observability import telemetry, tracing
 from fastapi_k8s.observability.telemetry import TELEMETRY_OFF, load_telemetry
 from tests.conftest import LogLines, MakeSettings, Serve
 from tests.otlp_receiver import OtlpReceiver, running_receiver
@@ -181,6 +182,73 @@ def test_an_invalid_variable_ends_the_start_with_code_2_and_without_its_value(
     with pytest.raises(SystemExit, match="2"):
         load_telemetry("1.2.3")
     message = f"{NAME}: OTEL_EXPORTER_OTLP_{variable} must be {expectation}\n"
+    assert capsys.readouterr().err == message
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "256", "max_export_batch_size must be less than or equal to"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "0", "schedule_delay_millis must be positive"),
+        ("OTEL_SPAN_EVENT_COUNT_LIMIT", "-1", "OTEL_SPAN_EVENT_COUNT_LIMIT must be a non-negative"),
+    ],
+)
+@pytest.mark.usefixtures("receiver")
+def test_a_variable_that_the_sdk_does_not_accept_ends_the_start_with_code_2_and_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variable: str,
+    value: str,
+    reason: str,
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SystemExit, match="2"):
+        load_telemetry("1.2.3")
+    [line] = capsys.readouterr().err.splitlines()
+    names = ", ".join(sorted(["OTEL_EXPORTER_OTLP_ENDPOINT", variable]))
+    assert line.startswith(f"{NAME}: one of the variables {names} is invalid: {reason}")
+
+
+async def test_a_queue_as_large_as_a_batch_is_accepted(
+    serve_traced: ServeTraced, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "512")
+    async with serve_traced() as client:
+        await client.get("/version")
+    assert receiver.span_names() == ["GET /version"]
+
+
+def test_a_propagator_that_is_not_installed_does_not_end_the_start_without_traces() -> None:
+    """FastAPI's import of OpenTelemetry would raise an exception."""
+    result = run_python(PRINT_TELEMETRY_MODULES, OTEL_PROPAGATORS="tracecontext,b3")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "[]\n", "")
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "remains"),
+    [
+        ("tracecontext", "", True),
+        ("b3", "Propagator b3 not found. It is either misspelled or not installed.", False),
+    ],
+)
+def test_only_a_propagator_that_is_not_installed_is_an_error_and_removed(
+    monkeypatch: pytest.MonkeyPatch, value: str, error: str, remains: bool
+) -> None:
+    monkeypatch.setenv("OTEL_PROPAGATORS", value)
+    if error:
+        monkeypatch.delitem(sys.modules, "opentelemetry.propagate")
+    assert check_propagators() == error
+    assert ("OTEL_PROPAGATORS" in os.environ) is remains
+
+
+@pytest.mark.usefixtures("receiver")
+def test_a_propagator_that_is_not_installed_ends_the_start_with_traces(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(telemetry, "PROPAGATORS_ERROR", "Propagator b3 not found.")
+    with pytest.raises(SystemExit, match="2"):
+        load_telemetry("1.2.3")
+    message = f"{NAME}: OTEL_PROPAGATORS is invalid: Propagator b3 not found.\n"
     assert capsys.readouterr().err == message
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -32,6 +33,12 @@ def create_slow_app(settings: Settings) -> FastAPI:
     @app.get("/thread")
     def wait_in_thread() -> None:
         time.sleep(2)
+
+    @app.get("/stubborn")
+    async def continue_after_cancellation() -> str:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        return "done"
 
     @app.post("/statements")
     async def run_statements(database: DatabaseDep) -> None:
@@ -91,6 +98,7 @@ async def service(make_settings: MakeSettings, serve: Serve) -> AsyncIterator[ht
     [
         ("GET", "/async"),
         ("GET", "/thread"),
+        ("GET", "/stubborn"),
         ("POST", "/statements"),
         ("GET", "/connected"),
         ("GET", "/disconnect"),
@@ -109,6 +117,17 @@ async def test_a_late_request_gets_503_and_may_be_retried(
     assert line["status"] == 503
     assert line["request_id"] == response.json()["request_id"]
     assert line["duration_ms"] >= TIMEOUT_SECONDS * 1000
+
+
+async def test_a_request_that_continues_after_its_cancellation_is_logged(
+    service: httpx.AsyncClient, log_lines: LogLines
+) -> None:
+    response = await service.get("/stubborn")
+    assert response.status_code == 503
+    assert (await service.get("/health")).status_code == 200  # on the same connection
+    [line] = [line for line in log_lines() if line["level"] == "ERROR"]
+    assert line["message"] == "the request continued after its deadline, and failed"
+    assert line["request_id"] == response.json()["request_id"]
 
 
 async def test_the_response_does_not_wait_for_the_cleanup_of_the_request(

@@ -105,6 +105,20 @@ async def test_the_span_of_a_statement_that_fails_has_the_type_and_not_the_messa
     assert b"".join(receiver.bodies).count(SECRET.encode()) == 1
 
 
+async def test_invalid_headers_of_a_trace_are_not_logged(environment: dict[str, str]) -> None:
+    headers = {
+        "traceparent": TRACEPARENT,
+        "tracestate": f"a={SECRET},a={SECRET},A={SECRET}",
+        "baggage": f"session={SECRET} with space,{SECRET},a=" + 5000 * "b",
+    }
+    with running_gunicorn(environment, APP_WITH_TEST_ROUTES) as gunicorn:
+        gunicorn.client.get("/process", headers=headers).raise_for_status()
+        assert gunicorn.stop() == 0
+        lines = read_log(gunicorn)
+    assert {line["level"] for line in lines} == {"INFO"}
+    assert SECRET not in json.dumps(lines)
+
+
 async def test_the_statements_of_probes_make_no_spans(
     environment: dict[str, str], receiver: OtlpReceiver
 ) -> None:

@@ -16,6 +16,7 @@ import pytest
 from fastapi_k8s.observability.logs import (
     ConsoleFormatter,
     JsonFormatter,
+    QueryFilter,
     logging_config,
     request_context,
 )
@@ -94,9 +95,17 @@ def test_a_field_that_json_cannot_represent_is_written_as_text(log_lines: LogLin
 def test_a_field_that_cannot_be_encoded_does_not_lose_the_line(
     log_lines: LogLines, value: object
 ) -> None:
-    logger.info("it", extra={"value": value, "thing": 7})
+    logger.info("it", extra={"value": value, "thing": 7, "ratio": 0.5})
     [line] = log_lines()
     assert (line["message"], line["value"], line["thing"]) == ("it", str(value), 7)
+    assert line["ratio"] == 0.5
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_a_number_that_json_does_not_have_is_text_also_beside_such_a_field(number: str) -> None:
+    record = logging.makeLogRecord({"ratio": float(number), "raw": b"\xff"})
+    line = json.loads(JsonFormatter().format(record), parse_constant=pytest.fail)
+    assert line["ratio"] == number
 
 
 def test_an_exception_with_a_lone_surrogate_is_formatted_like_any_other() -> None:
@@ -219,6 +228,22 @@ def test_further_lines_of_text_are_indented_so_that_they_forge_no_line() -> None
     first_line, *further_lines = text.split("\n")
     assert first_line == "INFO it"
     assert further_lines == ["    ValueError: c", "    ERROR d\\x1b", "    the stack"]
+
+
+def test_the_lines_of_uvicorn_about_websockets_have_no_query() -> None:
+    program = LOG_AN_EXCEPTION + (
+        "message = '%s - \"WebSocket %s\" %d'\n"
+        "logging.getLogger('uvicorn.error').info(message, '1.2.3.4:5', '/ws?token=hidden', 403)"
+    )
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    line = json.loads(process.stdout.splitlines()[-1])
+    assert line["message"] == '1.2.3.4:5 - "WebSocket /ws" 403'
+
+
+def test_the_filter_of_queries_passes_a_record_without_a_tuple_of_arguments() -> None:
+    record = logging.makeLogRecord({"msg": "%(path)s", "args": {"path": "/a"}})
+    assert QueryFilter().filter(record)
+    assert record.getMessage() == "/a"
 
 
 def test_a_terminal_gets_text() -> None:

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from math import isfinite
 from select import PIPE_BUF
 from time import time
 from typing import Any, TextIO
@@ -108,6 +109,19 @@ class ConsoleFormatter(FieldsFormatter):
         return f"\n{INDENTATION}".join(_escape(line) for line in text.split("\n"))
 
 
+class QueryFilter(logging.Filter):
+    """Removes the query, which may contain secrets, from Uvicorn's log lines about WebSockets."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Cut off each argument of the record at `?`. A path that is quoted has no other one."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                argument.partition("?")[0] if isinstance(argument, str) else argument
+                for argument in record.args
+            )
+        return True
+
+
 class StdoutHandler(logging.StreamHandler[TextIO]):
     """Writes records at once, and the lines of one turn of the event loop together.
 
@@ -203,13 +217,21 @@ def _encode_json(line: dict[str, Any]) -> str:
     try:
         encoded = to_json(line, ensure_ascii=True, inf_nan_mode="strings", fallback=str)
     except PydanticSerializationError:
-        # json.dumps() can escape a lone surrogate, but neither bytes nor circular references.
+        # json.dumps() can escape a lone surrogate, but neither bytes nor circular references. It
+        # would write NaN and Infinity, which are not JSON.
         plain = {
-            name: value if name == EXCEPTION or isinstance(value, str | int | float) else str(value)
+            name: value if name == EXCEPTION or _is_json(value) else str(value)
             for name, value in line.items()
         }
         return json.dumps(plain)
     return encoded.decode()
+
+
+def _is_json(value: object) -> bool:
+    """Whether a value is a string or a number that JSON can represent."""
+    if isinstance(value, float):
+        return isfinite(value)
+    return isinstance(value, str | int)
 
 
 def _quote(value: str) -> str:
@@ -243,6 +265,7 @@ def logging_config() -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"default": {"()": formatter}},
+        "filters": {"query": {"()": QueryFilter}},
         "handlers": {
             "stdout": {
                 "()": StdoutHandler,
@@ -254,7 +277,10 @@ def logging_config() -> dict[str, Any]:
         "loggers": {
             "gunicorn.error": server_logger,
             "uvicorn": server_logger,
-            "uvicorn.error": server_logger,
+            "uvicorn.error": {**server_logger, "filters": ["query"]},
             "alembic": {"level": "WARNING"},
+            # They warn about each invalid header of a client, with its text.
+            "opentelemetry.baggage.propagation": {"level": "ERROR"},
+            "opentelemetry.trace.span": {"level": "ERROR"},
         },
     }

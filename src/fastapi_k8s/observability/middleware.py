@@ -51,7 +51,7 @@ class ObservabilityMiddleware:
         self._templates = PathTemplates(routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         started_at = perf_counter()
@@ -62,6 +62,9 @@ class ObservabilityMiddleware:
         # Not reset at the end: the server logs an exception that reaches it. Each request
         # has its own task, so the next one does not get these ids.
         request_context.set(ids)
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+            return
         id_header = (b"x-request-id", ids["request_id"].encode())
         method = scope["method"]
         method_label = method if method in KNOWN_METHODS else OTHER_METHOD
@@ -77,8 +80,15 @@ class ObservabilityMiddleware:
                 message["headers"] = headers
                 await send(message)
                 return
+            more_body = message.get("more_body")
+            if more_body is False:
+                # The end of a stream: other responses do not have the key. FastAPI cancels a stream
+                # of server-sent events whose generator has raised an exception. The cancellation
+                # arrives in this turn of the event loop. Without it the last chunk would be sent
+                # before, and the response would look complete.
+                await asyncio.sleep(0)
             await send(message)
-            if message["type"] == "http.response.body" and not message.get("more_body"):
+            if message["type"] == "http.response.body" and not more_body:
                 scope["response_is_complete"] = True
                 # Not when the application returns: background tasks run before that.
                 self._record(scope, method, method_label, perf_counter() - started_at)

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
+from typing import NoReturn
 from urllib.parse import unquote, urlsplit
 
 from fastapi.telemetry import TelemetryConfig
 
-from .. import NAME
+from .. import NAME, PROPAGATORS_ERROR
 
 ENDPOINT_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 EXPORTER_PREFIXES = ("OTEL_EXPORTER_OTLP", "OTEL_EXPORTER_OTLP_TRACES")
@@ -55,9 +56,11 @@ def load_telemetry(app_version: str) -> Telemetry:
     if not _is_on():
         return TELEMETRY_OFF
     _check_variables()
+    names = sorted(name for name in os.environ if name.startswith("OTEL_"))
     try:
         # While telemetry is off, its packages would only use memory.
         tracing = import_module(".tracing", __package__)
+        telemetry: Telemetry = tracing.create_telemetry(app_version)
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] not in EXTRA_PACKAGES:
             raise
@@ -66,7 +69,8 @@ def load_telemetry(app_version: str) -> Telemetry:
             f" build the image with `make docker-build EXTRAS={EXTRA}`,"
             f" or install it with `uv sync --extra {EXTRA}`"
         )
-    telemetry: Telemetry = tracing.create_telemetry(app_version)
+    except ValueError as error:
+        _exit(f"one of the variables {', '.join(names)} is invalid: {error}")
     return telemetry
 
 
@@ -84,6 +88,8 @@ def _check_variables() -> None:
     The exporter would only log an error for each batch, and would log a header that it cannot
     parse, which may be a token.
     """
+    if PROPAGATORS_ERROR:
+        _exit(f"OTEL_PROPAGATORS is invalid: {PROPAGATORS_ERROR}")
     for prefix in EXPORTER_PREFIXES:
         _check(f"{prefix}_ENDPOINT", _is_url, "a URL such as http://collector:4318")
         _check(f"{prefix}_PROTOCOL", _is_protocol, PROTOCOL)
@@ -121,6 +127,6 @@ def _is_header(text: str) -> bool:
     return is_sendable and bool(HEADER_PATTERN.fullmatch(text))
 
 
-def _exit(message: str) -> None:
+def _exit(message: str) -> NoReturn:
     print(f"{NAME}: {message}", file=sys.stderr)
     sys.exit(2)

@@ -121,6 +121,8 @@ def create_telemetry(app_version: str) -> Telemetry:
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "database,http")
     # An exit by Python's atexit would wait for the collector for up to 30 s.
     provider = TracerProvider(resource=_resource(app_version), shutdown_on_exit=False)
+    # An invalid variable fails here, and not in the lifespan of each worker.
+    RequestSpanProcessor(OTLPSpanExporter()).shutdown()  # type: ignore[no-untyped-call]
     trace.set_tracer_provider(provider)  # for trace.get_tracer() in other modules
     return Telemetry(
         {
