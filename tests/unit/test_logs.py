@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from fastapi_k8s.observability.logs import (
+    REFUSED_WEBSOCKET,
     ConsoleFormatter,
     JsonFormatter,
-    QueryFilter,
+    WebSocketFilter,
     logging_config,
     request_context,
 )
@@ -230,20 +231,25 @@ def test_further_lines_of_text_are_indented_so_that_they_forge_no_line() -> None
     assert further_lines == ["    ValueError: c", "    ERROR d\\x1b", "    the stack"]
 
 
-def test_the_lines_of_uvicorn_about_websockets_have_no_query() -> None:
+def test_the_lines_of_uvicorn_about_websockets_have_no_query_and_are_no_errors() -> None:
     program = LOG_AN_EXCEPTION + (
         "message = '%s - \"WebSocket %s\" %d'\n"
-        "logging.getLogger('uvicorn.error').info(message, '1.2.3.4:5', '/ws?token=hidden', 403)"
+        "logger = logging.getLogger('uvicorn.error')\n"
+        "logger.info(message, '1.2.3.4:5', '/ws?token=hidden', 403)\n"
+        "logger.error('ASGI callable returned without completing handshake.')"
     )
     process = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     line = json.loads(process.stdout.splitlines()[-1])
     assert line["message"] == '1.2.3.4:5 - "WebSocket /ws" 403'
 
 
-def test_the_filter_of_queries_passes_a_record_without_a_tuple_of_arguments() -> None:
-    record = logging.makeLogRecord({"msg": "%(path)s", "args": {"path": "/a"}})
-    assert QueryFilter().filter(record)
-    assert record.getMessage() == "/a"
+def test_the_filter_for_websockets_changes_only_their_lines() -> None:
+    """The other tests of the filter run in a process of their own, without coverage."""
+    other = logging.makeLogRecord({"msg": "%(path)s", "args": {"path": "/a?b"}})
+    line = logging.makeLogRecord({"msg": "%s %d", "args": ("/a?b", 403)})
+    refused = logging.makeLogRecord({"msg": REFUSED_WEBSOCKET})
+    assert [WebSocketFilter().filter(record) for record in (other, line, refused)] == [1, 1, 0]
+    assert (other.getMessage(), line.getMessage()) == ("/a?b", "/a 403")
 
 
 def test_a_terminal_gets_text() -> None:

@@ -28,6 +28,9 @@ RECORD_ATTRIBUTES = {*vars(logging.makeLogRecord({})), "message", "asctime", "co
 Uvicorn passes `color_message` in `extra`: its message with colors.
 """
 
+REFUSED_WEBSOCKET = "ASGI callable returned without completing handshake."
+"""Uvicorn also logs it for a route that neither accepts nor closes. Then the client gets 500."""
+
 EXCEPTION = "exception"
 INDENTATION = "    "
 
@@ -109,11 +112,16 @@ class ConsoleFormatter(FieldsFormatter):
         return f"\n{INDENTATION}".join(_escape(line) for line in text.split("\n"))
 
 
-class QueryFilter(logging.Filter):
-    """Removes the query, which may contain secrets, from Uvicorn's log lines about WebSockets."""
+class WebSocketFilter(logging.Filter):
+    """Removes the query, which may contain secrets, from Uvicorn's log lines about WebSockets.
+
+    It also discards the error that Uvicorn 0.54 logs after each response that refuses a WebSocket.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Cut off each argument of the record at `?`. A path that is quoted has no other one."""
+        if record.msg == REFUSED_WEBSOCKET:
+            return False
         if isinstance(record.args, tuple):
             record.args = tuple(
                 argument.partition("?")[0] if isinstance(argument, str) else argument
@@ -265,7 +273,7 @@ def logging_config() -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"default": {"()": formatter}},
-        "filters": {"query": {"()": QueryFilter}},
+        "filters": {"websocket": {"()": WebSocketFilter}},
         "handlers": {
             "stdout": {
                 "()": StdoutHandler,
@@ -277,7 +285,7 @@ def logging_config() -> dict[str, Any]:
         "loggers": {
             "gunicorn.error": server_logger,
             "uvicorn": server_logger,
-            "uvicorn.error": {**server_logger, "filters": ["query"]},
+            "uvicorn.error": {**server_logger, "filters": ["websocket"]},
             "alembic": {"level": "WARNING"},
             # They warn about each invalid header of a client, with its text.
             "opentelemetry.baggage.propagation": {"level": "ERROR"},
