@@ -14,11 +14,11 @@ if os.getpid() == 1:  # pragma: no cover (tests/container/test_life.py)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
 
 
-def check_propagators() -> str:
-    """Why the propagators of OTEL_PROPAGATORS cannot be used. Empty if they can.
+def remove_unusable_propagators() -> str:
+    """Remove OTEL_PROPAGATORS if one of its propagators is not installed, and return the error.
 
-    If one is not installed, the variable is removed. Otherwise FastAPI's import of OpenTelemetry
-    would fail, also while traces are off. OpenTelemetry's operator for Kubernetes can set it.
+    The error is empty if all are installed. Otherwise FastAPI's import of OpenTelemetry would fail,
+    also while traces are off. OpenTelemetry's operator for Kubernetes can set the variable.
     """
     if not os.environ.get("OTEL_PROPAGATORS"):
         return ""
@@ -30,5 +30,5 @@ def check_propagators() -> str:
     return ""
 
 
-PROPAGATORS_ERROR = check_propagators()
-"""The start fails with it if traces are on."""
+PROPAGATORS_ERROR = remove_unusable_propagators()
+"""Why OTEL_PROPAGATORS was removed, or an empty string. If traces are on, the start fails."""

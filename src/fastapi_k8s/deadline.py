@@ -99,7 +99,8 @@ class DeadlineMiddleware:
         except Exception:
             if request.late_response is None:
                 raise
-            # For example, the handler has caught CancelledError and responds after the 503.
+            # The client has got the 503. With the exception, the server would close the connection.
+            # An example is a handler that catches CancelledError and responds.
             logger.exception("the request continued after its deadline, and failed")
             await request.late_response
         finally:

@@ -16,9 +16,14 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import PlainTextResponse
 from fastapi.utils import is_body_allowed_for_status_code
 from pydantic import BaseModel, Field
+from pydantic_core import PydanticSerializationError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.status import WS_1011_INTERNAL_ERROR, WS_1013_TRY_AGAIN_LATER
+from starlette.status import (
+    WS_1008_POLICY_VIOLATION,
+    WS_1011_INTERNAL_ERROR,
+    WS_1013_TRY_AGAIN_LATER,
+)
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketState
 
@@ -100,7 +105,7 @@ def problem_response(
     """Problem details as the response to the request of `scope`, which must have a request id.
 
     The response has no body if `status` does not allow one, such as 304. What JSON cannot express
-    in `data` is converted to text.
+    in `data` is converted to text, and NaN and infinity to null.
     """
     if not is_body_allowed_for_status_code(status):
         return Response(status_code=status, headers=headers)
@@ -113,7 +118,12 @@ def problem_response(
         errors=errors,
         data=data,
     )
-    body = problem.model_dump_json(by_alias=True, exclude_none=True, fallback=str)
+    try:
+        body = problem.model_dump_json(by_alias=True, exclude_none=True, fallback=str)
+    except PydanticSerializationError:
+        # `data` contains bytes, a lone surrogate or a circular reference.
+        problem.data = _without_surrogates(str(data))
+        body = problem.model_dump_json(by_alias=True, exclude_none=True)
     response = Response(body, status, headers, media_type=PROBLEM_MEDIA_TYPE)
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         # On a keep-alive connection the server would have to read the rest of the body first.
@@ -160,10 +170,17 @@ async def _close_websocket(socket: WebSocket, error: HTTPException) -> None:
     status = error.status_code
     fields = {"status": status, "detail": error.detail}
     logger.warning("WebSocket closed after an error", extra=fields)
-    is_temporary = status == HTTPStatus.SERVICE_UNAVAILABLE
-    code = WS_1013_TRY_AGAIN_LATER if is_temporary else WS_1011_INTERNAL_ERROR
     with suppress(RuntimeError, WebSocketDisconnect):  # it is closed already
-        await socket.close(code, reason_phrase(status))
+        await socket.close(_close_code(status), reason_phrase(status))
+
+
+def _close_code(status: int) -> int:
+    """The code for a WebSocket that is the closest to an HTTP status (RFC 6455, section 7.4.1)."""
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return WS_1013_TRY_AGAIN_LATER
+    if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return WS_1008_POLICY_VIOLATION
+    return WS_1011_INTERNAL_ERROR
 
 
 def _invalid_request_response(scope: Scope, error: RequestValidationError) -> Response:

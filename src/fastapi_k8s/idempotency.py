@@ -145,10 +145,10 @@ async def _fingerprint(request: Request) -> bytes:
     # Without the prefix of a proxy: a retry through another entrance is the same request.
     path = request.url.path.removeprefix(request.scope["root_path"])
     request_line = f"{request.method} {path}?{request.url.query}\n"
-    return sha256(request_line.encode() + await _content(request)).digest()
+    return sha256(request_line.encode() + await _read_content(request)).digest()
 
 
-async def _content(request: Request) -> bytes:
+async def _read_content(request: Request) -> bytes:
     """The body, or the content of a form that FastAPI has read before the dependencies."""
     try:
         return await request.body()
@@ -157,10 +157,10 @@ async def _content(request: Request) -> bytes:
         media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if media_type not in FORM_MEDIA_TYPES:
             raise
-        return await _form_content(request)
+        return await _read_form_content(request)
 
 
-async def _form_content(request: Request) -> bytes:
+async def _read_form_content(request: Request) -> bytes:
     """The fields and the digests of the files. Unlike the body, they do not depend on the boundary
     between the parts, which a client may choose again for a retry."""
     fields: list[tuple[str, str | list[str | None]]] = []

@@ -77,6 +77,8 @@ RAISED = {
     "list": HTTPException(409, ["stock", 1]),
     "number": HTTPException(409, 0),
     "exception": HTTPException(409, ValueError("no stock"), {"X-Reason": "stock"}),
+    "bytes": HTTPException(409, b"\xff"),
+    "surrogate in an object": HTTPException(409, {"name": "\ud800"}),
     "empty": HTTPException(409, ""),
     "surrogate": HTTPException(409, "no \ud800"),
     "499": HTTPException(499, "The client is gone."),
@@ -105,6 +107,8 @@ async def client(make_settings: MakeSettings, serve: Serve) -> AsyncIterator[htt
         ("list", ["stock", 1]),
         ("number", 0),
         ("exception", "no stock"),
+        ("bytes", r"b'\xff'"),
+        ("surrogate in an object", r"{'name': '\ud800'}"),
     ],
 )
 async def test_a_detail_that_is_not_text_is_the_member_data(

@@ -16,7 +16,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from fastapi_k8s import NAME, check_propagators, main
+from fastapi_k8s import NAME, main, remove_unusable_propagators
 from fastapi_k8s.main import create_app
 from fastapi_k8s.observability import telemetry, tracing
 from fastapi_k8s.observability.telemetry import TELEMETRY_OFF, load_telemetry
@@ -237,7 +237,7 @@ def test_only_a_propagator_that_is_not_installed_is_an_error_and_removed(
     monkeypatch.setenv("OTEL_PROPAGATORS", value)
     if error:
         monkeypatch.delitem(sys.modules, "opentelemetry.propagate")
-    assert check_propagators() == error
+    assert remove_unusable_propagators() == error
     assert ("OTEL_PROPAGATORS" in os.environ) is remains
 
 

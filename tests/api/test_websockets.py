@@ -34,6 +34,11 @@ def app(make_settings: MakeSettings) -> FastAPI:
             await socket.accept()
         raise ProblemError(403, "You may not listen.", {"X-Reason": "test"})
 
+    @app.websocket("/failed")
+    async def accept_and_fail(socket: WebSocket) -> None:
+        await socket.accept()
+        raise HTTPException(500)
+
     @app.websocket("/teapot")
     async def brew(socket: WebSocket) -> None:
         raise HTTPException(418, {"short": "and stout"})
@@ -124,7 +129,8 @@ async def test_a_response_has_a_detail_that_is_no_text_as_data(app: FastAPI) -> 
 
 
 @pytest.mark.parametrize(
-    ("path", "code", "status"), [("/forbidden", 1011, 403), ("/unavailable", 1013, 503)]
+    ("path", "code", "status"),
+    [("/forbidden", 1008, 403), ("/failed", 1011, 500), ("/unavailable", 1013, 503)],
 )
 async def test_an_error_after_the_connection_was_accepted_is_a_close_code_and_a_log_line(
     app: FastAPI, log_lines: LogLines, path: str, code: int, status: int

@@ -615,6 +615,8 @@ async def test_a_lifespan_that_does_not_end_does_not_delay_the_exit(
         environment, tmp_path, APP_THAT_DOES_NOT_STOP
     ) as gunicorn:
         assert gunicorn.stop() == 0
+        messages = [line["message"] for line in gunicorn.read_lines()]
+    assert "shutdown: the lifespan or a thread has not ended after 1 s" in messages
 
 
 async def test_a_stream_ends_completely_when_the_drain_begins(

@@ -103,7 +103,7 @@ def test_a_field_that_cannot_be_encoded_does_not_lose_the_line(
 
 
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
-def test_a_number_that_json_does_not_have_is_text_also_beside_such_a_field(number: str) -> None:
+def test_a_number_that_json_does_not_have_is_text_in_a_line_with_bytes(number: str) -> None:
     record = logging.makeLogRecord({"ratio": float(number), "raw": b"\xff"})
     line = json.loads(JsonFormatter().format(record), parse_constant=pytest.fail)
     assert line["ratio"] == number
@@ -243,7 +243,7 @@ def test_the_lines_of_uvicorn_about_websockets_have_no_query_and_are_no_errors()
     assert line["message"] == '1.2.3.4:5 - "WebSocket /ws" 403'
 
 
-def test_the_filter_for_websockets_changes_only_their_lines() -> None:
+def test_the_filter_removes_queries_and_discards_the_error_of_a_refused_websocket() -> None:
     """The other tests of the filter run in a process of their own, without coverage."""
     other = logging.makeLogRecord({"msg": "%(path)s", "args": {"path": "/a?b"}})
     line = logging.makeLogRecord({"msg": "%s %d", "args": ("/a?b", 403)})

@@ -29,7 +29,11 @@ Uvicorn passes `color_message` in `extra`: its message with colors.
 """
 
 REFUSED_WEBSOCKET = "ASGI callable returned without completing handshake."
-"""Uvicorn also logs it for a route that neither accepts nor closes. Then the client gets 500."""
+"""Uvicorn logs it after a response that refuses a WebSocket.
+
+Uvicorn also logs it for a route that neither accepts nor closes. Such a route is visible by the
+line `connection rejected (500 Internal Server Error)`.
+"""
 
 EXCEPTION = "exception"
 INDENTATION = "    "
@@ -113,13 +117,13 @@ class ConsoleFormatter(FieldsFormatter):
 
 
 class WebSocketFilter(logging.Filter):
-    """Removes the query, which may contain secrets, from Uvicorn's log lines about WebSockets.
+    """Removes the query of a WebSocket, which may contain secrets, from Uvicorn's log lines.
 
-    It also discards the error that Uvicorn 0.54 logs after each response that refuses a WebSocket.
+    It discards the error that Uvicorn 0.54 logs after each response that refuses a WebSocket.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Cut off each argument of the record at `?`. A path that is quoted has no other one."""
+        """Whether to log the record. Text in its arguments ends before a `?`: a query."""
         if record.msg == REFUSED_WEBSOCKET:
             return False
         if isinstance(record.args, tuple):

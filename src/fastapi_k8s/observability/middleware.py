@@ -82,10 +82,10 @@ class ObservabilityMiddleware:
                 return
             more_body = message.get("more_body")
             if more_body is False:
-                # The end of a stream: other responses do not have the key. FastAPI cancels a stream
-                # of server-sent events whose generator has raised an exception. The cancellation
-                # arrives in this turn of the event loop. Without it the last chunk would be sent
-                # before, and the response would look complete.
+                # The end of a stream or a file: `Response` does not set the key. FastAPI cancels a
+                # stream of server-sent events whose generator has raised an exception, in this turn
+                # of the event loop. Otherwise the last chunk would be sent before the cancellation
+                # arrives, and the response would look complete.
                 await asyncio.sleep(0)
             await send(message)
             if message["type"] == "http.response.body" and not more_body:

@@ -56,7 +56,8 @@ def load_telemetry(app_version: str) -> Telemetry:
     if not _is_on():
         return TELEMETRY_OFF
     _check_variables()
-    names = sorted(name for name in os.environ if name.startswith("OTEL_"))
+    # Before create_telemetry(), which sets another one.
+    variables = sorted(name for name in os.environ if name.startswith("OTEL_"))
     try:
         # While telemetry is off, its packages would only use memory.
         tracing = import_module(".tracing", __package__)
@@ -70,7 +71,7 @@ def load_telemetry(app_version: str) -> Telemetry:
             f" or install it with `uv sync --extra {EXTRA}`"
         )
     except ValueError as error:
-        _exit(f"one of the variables {', '.join(names)} is invalid: {error}")
+        _exit(f"one of the variables {', '.join(variables)} is invalid: {error}")
     return telemetry
 
 

@@ -127,12 +127,14 @@ class DrainingServer(uvicorn.Server):
     async def _wait_tasks_to_complete(self) -> None:
         """Wait for the requests in flight and background tasks, then cancel those that are left.
 
+        From then on, the time until the exit is limited.
         Uvicorn's own timeout closes their connections before they can respond.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(GRACEFUL_SHUTDOWN_SECONDS):
                 await super()._wait_tasks_to_complete()
         await self._cancel_requests()
+        # Not after shutdown(): the lifespan, which ends in it, may never end.
         _limit_exit()
 
     async def _cancel_requests(self) -> None:
@@ -211,9 +213,15 @@ def _limit_exit() -> None:
     its exit, and a thread cannot be cancelled. So a path operation or a background task with `def`
     could delay the exit until the master kills the worker.
     """
-    timer = threading.Timer(EXIT_SECONDS, os._exit, [0])
+    timer = threading.Timer(EXIT_SECONDS, _exit)
     timer.daemon = True
     timer.start()
+
+
+def _exit() -> None:  # pragma: no cover (os._exit() loses what was measured)
+    logger.warning("shutdown: the lifespan or a thread has not ended after %g s", EXIT_SECONDS)
+    logging.shutdown()  # os._exit() flushes nothing
+    os._exit(0)
 
 
 class DrainingWorker(UvicornWorker):
