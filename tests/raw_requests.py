@@ -83,6 +83,11 @@ VALID_HEADS: Cases = {
     "HTTP/1.0 without Host": (200, [b"GET /health HTTP/1.0\r\n\r\n"]),
     "empty Host": (200, [GET, b"Host:\r\nConnection: close\r\n\r\n"]),
     "IPv6 Host": (200, [GET, b"Host: [::1]:8000\r\nConnection: close\r\n\r\n"]),
+    "Host with an IPv4 address in IPv6": (
+        200,
+        [GET, b"Host: [::ffff:10.0.0.1]\r\nConnection: close\r\n\r\n"],
+    ),
+    "percent-encoded Host": (200, [GET, b"Host: a%C3%A9\r\nConnection: close\r\n\r\n"]),
     "absolute form": (200, [b"GET http://api/version HTTP/1.1\r\n", LAST, b"\r\n"]),
     "absolute form with another Host": (
         200,  # the header is ignored (RFC 9112, section 3.2.2)
@@ -131,6 +136,13 @@ INVALID_HEADS: Cases = {
     "Host with a path": (400, [GET, b"Host: a/b\r\n\r\n"]),
     "Host with a user": (400, [GET, b"Host: user@a\r\n\r\n"]),
     "Host with a port that is no number": (400, [GET, b"Host: a:b\r\n\r\n"]),
+    "Host with a percent sign": (400, [GET, b"Host: a%zz\r\n\r\n"]),
+    "Host with a number in brackets": (400, [GET, b"Host: [1]\r\n\r\n"]),
+    "Host with colons in brackets": (400, [GET, b"Host: [::::]\r\n\r\n"]),
+    "absolute form with a number in brackets": (
+        400,
+        [b"GET http://[1]/version HTTP/1.1\r\n", HOST, b"\r\n"],
+    ),
     "absolute form without Host": (400, [b"GET http://api/version HTTP/1.1\r\n", b"\r\n"]),
     "absolute form with two Hosts": (
         400,

@@ -5,8 +5,10 @@ from typing import TypeAlias
 
 import httpx
 import pytest
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request, Response
+from starlette.routing import Route
 
+from fastapi_k8s.errors import add_exception_handlers
 from fastapi_k8s.main import create_app
 from tests.conftest import LogLines, MakeSettings, Serve
 
@@ -92,6 +94,30 @@ async def test_an_operation_of_an_included_router_can_raise_the_limit(
             accepted = await client.post(path, content=send(b"x" * limit))
             assert (accepted.status_code, accepted.json()) == (200, limit)
             refused = await client.post(path, content=send(b"x" * (limit + 1)))
+            assert refused.status_code == 413
+            assert refused.headers["content-type"] == "application/problem+json"
+
+
+@both_ways_to_send
+async def test_mounted_applications_and_routes_of_starlette_have_their_own_limit(
+    make_settings: MakeSettings, serve: Serve, send: Send
+) -> None:
+    """The limit of the application does not apply to them, as it is on its router."""
+
+    async def read_body(request: Request) -> Response:
+        return Response(str(len(await request.body())))
+
+    mounted = FastAPI(max_body_size=20)
+    add_exception_handlers(mounted)
+    mounted.add_api_route("/uploads", read_body, methods=["POST"])
+    app = create_app(make_settings(max_body_size=10))
+    app.mount("/mounted", mounted)
+    app.router.routes.append(Route("/plain", read_body, methods=["POST"], max_body_size=20))
+    async with serve(app) as client:
+        for path in ("/mounted/uploads", "/plain"):
+            accepted = await client.post(path, content=send(b"x" * 20))
+            assert (accepted.status_code, accepted.text) == (200, "20")
+            refused = await client.post(path, content=send(b"x" * 21))
             assert refused.status_code == 413
             assert refused.headers["content-type"] == "application/problem+json"
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import re
 import resource
 import socket
 import struct
@@ -14,9 +15,11 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
+from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from fastapi_k8s.main import create_app
+from fastapi_k8s.server import connections as server_connections
 from fastapi_k8s.server import http_protocol
 from fastapi_k8s.server.connections import HttpProtocolFactory
 from fastapi_k8s.server.http_protocol import StrictHttpProtocol
@@ -29,6 +32,8 @@ BODY_SIZE_BUT_ONE = MAX_BODY_SIZE - 1
 SLOW_UPLOAD = (
     b"POST /bodies HTTP/1.1\r\nHost: api\r\nContent-Length: %d\r\n\r\n" % MAX_BODY_SIZE
 ) + b"x" * BODY_SIZE_BUT_ONE
+WEBSOCKET_OFFER = b"host: api\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
+ADDRESS_IN_IPV6 = ("::ffff:127.0.0.1", 1234)
 RESPONSE_SIZE = 20_000_000
 """More than the buffers of the two sockets hold."""
 
@@ -79,6 +84,10 @@ def app(make_settings: MakeSettings) -> FastAPI:
                 await asyncio.sleep(0.01)
 
         return StreamingResponse(stream())
+
+    @app.get("/empty", status_code=204)
+    async def get_nothing() -> None:
+        pass
 
     @app.get("/released")
     async def wait_for_release() -> str:
@@ -188,17 +197,76 @@ async def test_a_pipeline_that_is_reset_is_not_logged_as_an_error(
     assert {line["level"] for line in log_lines()} == {"INFO"}
 
 
-@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
 async def test_an_endless_response_ends_when_the_client_closes_the_connection(
-    client: httpx.AsyncClient, factory: HttpProtocolFactory, method: bytes
+    client: httpx.AsyncClient, factory: HttpProtocolFactory
 ) -> None:
-    """Nothing is written for HEAD, so no write can fail."""
     async with connected(client) as (reader, writer):
-        writer.write(b"%s /endless HTTP/1.1\r\nHost: api\r\n\r\n" % method)
+        writer.write(b"GET /endless HTTP/1.1\r\nHost: api\r\n\r\n")
         await reader.readuntil(b"\r\n\r\n")
         requests = count_objects(RequestResponseCycle)
     await wait_until(lambda: not factory.connections)
     await wait_until(lambda: count_objects(RequestResponseCycle) < requests)
+
+
+@pytest.mark.parametrize("next_request", [b"", GET], ids=["alone", "in a pipeline"])
+async def test_the_response_to_head_of_an_endless_stream_closes_the_connection(
+    client: httpx.AsyncClient,
+    factory: HttpProtocolFactory,
+    log_lines: LogLines,
+    next_request: bytes,
+) -> None:
+    """The next request would wait for the end of the stream, which nobody receives."""
+    async with connected(client) as (reader, writer):
+        writer.write(b"HEAD /endless HTTP/1.1\r\nHost: api\r\n\r\n" + next_request)
+        head = await reader.read()
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert b"\r\nconnection: close\r\n" in head
+    assert head.partition(b"\r\n\r\n")[2] == b""
+    await wait_until(lambda: not factory.connections)
+    await wait_until(lambda: any("path" in line for line in log_lines()))
+    [line] = log_lines()
+    assert (line["message"], line["method"], line["status"]) == ("request", "HEAD", 200)
+    assert "cut_by" not in line
+    assert factory.held_bytes == 0
+
+
+async def test_other_responses_to_head_keep_the_connection(client: httpx.AsyncClient) -> None:
+    """Those with Content-Length, and those that have no body for any method."""
+    async with connected(client) as (reader, writer):
+        for path in (b"/health", b"/piece", b"/empty", b"/missing"):
+            writer.write(b"HEAD %s HTTP/1.1\r\nHost: api\r\n\r\n" % path)
+            assert b"connection: close" not in await reader.readuntil(b"\r\n\r\n")
+        writer.write(GET)
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_stream_ends_with_the_connection_in_http_1_0(client: httpx.AsyncClient) -> None:
+    """HTTP/1.0 has no chunks (RFC 9112, section 6.1)."""
+    async with connected(client) as (reader, writer):
+        writer.write(b"GET /stream HTTP/1.0\r\n\r\n")
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head
+    assert b"\r\nconnection: close\r\n" in head + b"\r\n"
+    assert body == b"x" * RESPONSE_SIZE
+
+
+@pytest.mark.parametrize(
+    ("request_", "body"),
+    [
+        (b"GET /health HTTP/1.0\r\n\r\n", b'{"status":"ok"}'),
+        (b"GET /empty HTTP/1.0\r\n\r\n", b""),
+        (b"HEAD /stream HTTP/1.0\r\n\r\n", b""),
+    ],
+)
+async def test_other_responses_are_the_same_in_http_1_0(
+    client: httpx.AsyncClient, request_: bytes, body: bytes
+) -> None:
+    async with connected(client) as (reader, writer):
+        writer.write(request_)
+        received = await reader.read()
+    assert received.startswith(b"HTTP/1.1 20")
+    assert b"transfer-encoding" not in received
+    assert received.partition(b"\r\n\r\n")[2] == body
 
 
 async def test_the_bodies_of_all_requests_together_are_limited(
@@ -312,6 +380,47 @@ async def test_a_client_that_stops_reading_is_cut_off(
         await wait_until(lambda: not factory.connections)
 
 
+async def test_the_slowest_connection_is_aborted_if_too_much_is_unread(
+    client: httpx.AsyncClient,
+    factory: HttpProtocolFactory,
+    log_lines: LogLines,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A single response may exceed the limit."""
+    monkeypatch.setattr(server_connections, "UNSENT_BYTES", RESPONSE_SIZE // 2)
+    request = b"GET /piece HTTP/1.1\r\nHost: api\r\n\r\n"
+    async with connected(client) as (slow, slow_writer), connected(client) as (reader, writer):
+        slow_writer.write(request)
+        await wait_until(lambda: factory.unsent_bytes == RESPONSE_SIZE)
+        assert len(factory.connections) == 2
+        writer.write(request)
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await slow.readexactly(RESPONSE_SIZE)
+        await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(RESPONSE_SIZE) == b"x" * RESPONSE_SIZE
+        # Sent completely, so it does not count any longer.
+        async with connected(client) as (other, other_writer):
+            other_writer.write(request)
+            await other.readuntil(b"\r\n\r\n")
+            writer.write(GET)
+            await reader.readuntil(b"}")
+            await other.readexactly(RESPONSE_SIZE)
+    [warning] = [line for line in log_lines() if line["level"] == "WARNING"]
+    assert warning["message"] == "too many unread responses, the slowest connection is aborted"
+    assert warning["connections"] == 2
+
+
+async def test_unread_bytes_are_not_counted_after_the_connection(
+    client: httpx.AsyncClient, factory: HttpProtocolFactory
+) -> None:
+    async with connected(client) as (_, writer):
+        writer.write(b"GET /piece HTTP/1.1\r\nHost: api\r\n\r\n")
+        await wait_until(lambda: factory.unsent_bytes > 0)
+        writer.transport.abort()
+    await wait_until(lambda: not factory.connections)
+    assert (factory.unsent, factory.unsent_bytes) == ({}, 0)
+
+
 @pytest.mark.parametrize("is_stream", [False, True], ids=["one piece", "stream"])
 async def test_a_client_that_reads_slowly_gets_the_response(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, is_stream: bool
@@ -384,7 +493,7 @@ class EchoProtocol(asyncio.Protocol):
     """Stands for the WebSocket protocol of a library: it sends back what it receives."""
 
     def __init__(self, **_: object) -> None:
-        pass
+        self.scope: dict[str, object] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # The transports of uvloop do not inherit from those of asyncio.
@@ -398,12 +507,59 @@ class EchoProtocol(asyncio.Protocol):
 async def test_an_installed_library_for_websockets_gets_the_connection(
     app: FastAPI, factory: HttpProtocolFactory, serve: Serve
 ) -> None:
-    request = (
-        b"GET /socket HTTP/1.1\r\nhost: api\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n"
-    )
+    request = b"GET /socket HTTP/1.1\r\n" + WEBSOCKET_OFFER + b"\r\n"
     async with serve(app, http=factory, ws=EchoProtocol) as client:
         async with connected(client) as (reader, writer):
             writer.write(request)
             assert await reader.read() == request
         assert not factory.connections
         assert factory.held_bytes == 0
+
+
+async def test_the_address_of_a_websocket_is_that_of_its_http_request(
+    app: FastAPI, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Libraries use that of the socket, which begins with ::ffff: if the socket is dual-stack."""
+    protocols: list[EchoProtocol] = []
+
+    def create_protocol(**_: object) -> EchoProtocol:
+        protocol = EchoProtocol()
+        protocol.scope = {"client": ADDRESS_IN_IPV6}
+        protocols.append(protocol)
+        return protocol
+
+    monkeypatch.setattr(httptools_impl, "get_remote_addr", lambda _: ADDRESS_IN_IPV6)
+    async with serve(app, ws=create_protocol) as client, connected(client) as (reader, writer):
+        writer.write(b"GET /socket HTTP/1.1\r\n" + WEBSOCKET_OFFER + b"\r\n")
+        await reader.read()
+    [protocol] = protocols
+    assert protocol.scope == {"client": ("127.0.0.1", 1234)}
+
+
+@pytest.mark.parametrize(
+    ("request_", "statuses"),
+    [
+        pytest.param(
+            b"POST /bodies HTTP/1.1\r\ncontent-length: 5\r\n" + WEBSOCKET_OFFER + b"\r\nhello",
+            [b"200"],
+            id="POST",
+        ),
+        pytest.param(
+            b"GET /socket HTTP/1.0\r\n" + WEBSOCKET_OFFER + b"\r\n", [b"404"], id="HTTP/1.0"
+        ),
+        pytest.param(
+            GET + b"GET /socket HTTP/1.1\r\n" + WEBSOCKET_OFFER + b"\r\n",
+            [b"200", b"404"],
+            id="behind another request",
+        ),
+    ],
+)
+async def test_another_request_with_an_offer_of_websockets_is_served_without_it(
+    app: FastAPI, serve: Serve, request_: bytes, statuses: list[bytes]
+) -> None:
+    """RFC 6455, section 4.1, requires GET and HTTP/1.1."""
+    async with serve(app, ws=EchoProtocol) as client, connected(client) as (reader, writer):
+        writer.write(request_)
+        writer.write_eof()
+        received = await reader.read()
+    assert re.findall(rb"HTTP/1\.1 (\d+)", received) == statuses

@@ -125,8 +125,8 @@ def create_app_with_test_routes() -> FastAPI:
         return "accepted"
 
     @app.get("/large")
-    async def get_more_than_the_buffers_of_the_sockets() -> Response:
-        return Response(bytes(50_000_000))
+    async def get_more_than_the_buffers_of_the_sockets(size: int = 50_000_000) -> Response:
+        return Response(b"x" * size)
 
     @app.post("/set-clock-back")
     async def set_clock_back() -> None:

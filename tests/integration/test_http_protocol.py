@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from fastapi_k8s.server.connections import UNSENT_BYTES
 from tests import raw_requests
 from tests.raw_requests import (
     CHUNKED,
@@ -41,6 +42,8 @@ HTTP_2_UPGRADE = b"Host: api\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: 
 HTTP_2_HEAD_WITHOUT_BODY = GET + HTTP_2_UPGRADE + b"\r\n"
 ONE_MB = bytes(1_000_000)
 MEMORY_TOLERANCE_BYTES = 10_000_000
+UNREAD_RESPONSE_SIZE = 10_000_000
+"""More than the 4 MB that the kernel buffers for a connection."""
 
 
 @pytest.fixture(scope="module")
@@ -340,6 +343,28 @@ def test_a_client_that_stops_sending_is_cut_off(
     with connect(impatient_gunicorn.url) as connection:
         connection.sendall(request_)
         assert statuses(read_all(connection)) == expected
+
+
+def test_the_memory_of_responses_that_are_not_read_is_limited() -> None:
+    """The connections that have been slow the longest are aborted, and the last one is served."""
+    request = b"GET /large?size=%d HTTP/1.1\r\n" % UNREAD_RESPONSE_SIZE + LAST + b"\r\n"
+    with (
+        running_gunicorn(server_environment(), APP_WITH_TEST_ROUTES) as server,
+        ExitStack() as connections,
+    ):
+        peak = peak_memory(server.get_worker())
+        for _ in range(30):
+            connection = connections.enter_context(connect(server.url))
+            # Otherwise the kernel would buffer even more of the response.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            connection.sendall(request)
+            received = connection.recv(100)
+        growth = peak_memory(server.get_worker()) - peak
+        assert growth < UNSENT_BYTES + 2 * UNREAD_RESPONSE_SIZE + MEMORY_TOLERANCE_BYTES
+        received += read_all(connection)
+        assert received.endswith(b"\r\n\r\n" + b"x" * UNREAD_RESPONSE_SIZE)
+        warnings = [line for line in server.read_lines() if line["level"] == "WARNING"]
+        assert warnings[0]["message"].startswith("too many unread responses")
 
 
 def test_a_slow_response_is_not_cut_off(impatient_gunicorn: Gunicorn) -> None:

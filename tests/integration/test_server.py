@@ -22,7 +22,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fastapi_k8s import server
+from fastapi_k8s import NAME, server
 from tests.conftest import MakeSettings
 from tools.benchmarks.load_generator import steady_load
 from tools.dev.servers import free_port, wait_until
@@ -276,6 +276,21 @@ async def test_errors_that_uvicorn_logs_are_json_on_stdout_too(
     messages = [json.loads(line)["message"] for line in process.stdout.splitlines()]
     tracebacks = [message for message in messages if "RuntimeError: no start" in message]
     assert len(tracebacks) == 1
+
+
+@pytest.mark.parametrize("is_option", [False, True], ids=["variable", "option"])
+async def test_a_server_without_workers_does_not_start(
+    environment: dict[str, str], is_option: bool
+) -> None:
+    if is_option:
+        environment["GUNICORN_CMD_ARGS"] = "--workers=0"
+    else:
+        environment["WEB_CONCURRENCY"] = "0"
+    process = subprocess.run(
+        GUNICORN, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert process.returncode == 2
+    assert process.stderr == f"{NAME}: WEB_CONCURRENCY and --workers must be at least 1\n"
 
 
 async def test_a_request_in_flight_at_sigterm_is_completed(environment: dict[str, str]) -> None:

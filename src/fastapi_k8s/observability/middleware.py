@@ -93,9 +93,11 @@ class ObservabilityMiddleware:
                 # Not when the application returns: background tasks run before that.
                 self._record(scope, method, method_label, perf_counter() - started_at)
 
-        cut_by = "client"
+        cut_by: str | None = "client"
         try:
             await self._app(scope, receive, send_and_record)
+            if method == "HEAD" and "response_status" in scope:
+                cut_by = None  # the client has the complete response, which has no body
         except asyncio.CancelledError:
             cut_by = "shutdown"
             raise

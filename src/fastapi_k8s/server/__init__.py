@@ -73,6 +73,13 @@ worker_connections = HttpLimits.connections
 graceful_timeout = 100
 
 
+def on_starting(arbiter: Arbiter) -> None:
+    """Exit with code 2 if there would be no worker, since no request would get a response."""
+    if arbiter.cfg.workers == 0:
+        print(f"{NAME}: WEB_CONCURRENCY and --workers must be at least 1", file=sys.stderr)
+        sys.exit(2)
+
+
 def when_ready(arbiter: Arbiter) -> None:
     """Prepare what the workers inherit, before the first one is forked."""
     DrainingWorker.CONFIG_KWARGS["http"] = HttpProtocolFactory(

@@ -14,6 +14,12 @@ from .request_head import HttpLimits
 
 logger = logging.getLogger(__name__)
 
+UNSENT_BYTES = 64 * 1024 * 1024
+"""How much of its responses a worker may hold for clients that do not read them.
+
+A sixth of the memory limit of a pod in `k8s.yaml`.
+"""
+
 
 class HttpProtocolFactory:
     """Creates the protocol of each connection of a worker, and holds the state that they share.
@@ -27,6 +33,9 @@ class HttpProtocolFactory:
         self.limits = limits or HttpLimits()
         self.connections: dict[StrictHttpProtocol, None] = {}  # in the order of their creation
         self.held_bytes = 0  # received for requests without a complete response
+        # The pieces of responses that were not sent completely at once, the oldest first.
+        self.unsent: dict[StrictHttpProtocol, int] = {}
+        self.unsent_bytes = 0  # of all of them
         # Counted by the timer, so without the time in which the event loop was blocked.
         self.elapsed_seconds = 0
         self._is_sweeping = False
@@ -54,6 +63,32 @@ class HttpProtocolFactory:
             connection.loop.call_later(1, self._sweep, connection.loop)
         if len(self.connections) > self.max_connections():
             self._evict(connection)
+
+    def hold_unsent(self, connection: StrictHttpProtocol, size: int) -> None:
+        """Count the newest piece of the response of a connection, in place of the one before it.
+
+        If there is too much in memory, abort the connections whose clients have not read their
+        piece for the longest time, but never this one: a single piece may exceed the limit.
+        """
+        self.release_unsent(connection)
+        self.unsent[connection] = size
+        self.unsent_bytes += size
+        if self.unsent_bytes <= UNSENT_BYTES:
+            return
+        for each in tuple(self.unsent):
+            if each.transport.get_write_buffer_size() == 0:
+                self.release_unsent(each)
+        while self.unsent_bytes > UNSENT_BYTES and len(self.unsent) > 1:
+            slowest = next(iter(self.unsent))
+            fields = {"unsent_bytes": self.unsent_bytes, "connections": len(self.unsent)}
+            self.release_unsent(slowest)
+            slowest.transport.abort()
+            message = "too many unread responses, the slowest connection is aborted"
+            self.log(logging.WARNING, message, fields)
+
+    def release_unsent(self, connection: StrictHttpProtocol) -> None:
+        """Do not count the piece of this connection any longer."""
+        self.unsent_bytes -= self.unsent.pop(connection, 0)
 
     def log(self, level: int, message: str, fields: Mapping[str, Any]) -> None:
         """Write a log line, unless one with this message and detail was written in this second."""

@@ -34,6 +34,8 @@ from .request_head import (
 )
 
 if TYPE_CHECKING:
+    from uvicorn._types import ASGISendEvent, HTTPResponseStartEvent
+
     from .connections import HttpProtocolFactory
 
 LINGER_SECONDS = 10
@@ -54,6 +56,12 @@ SMALL_REQUEST_BYTES = 64 * 1024
 Without it, large bodies would cause the refusal of small requests.
 """
 
+LARGE_PIECE_BYTES = 64 * 1024
+"""The size of a piece of a response from which on it is counted while it is in memory.
+
+It is how much of smaller pieces Uvicorn writes before it waits for the client.
+"""
+
 CHUNK_OVERHEAD_BYTES = 100
 """The size of a chunk object in memory, besides its bytes: a client can send single bytes."""
 
@@ -68,6 +76,8 @@ BODY_UNIT_BYTES = 1024 * 1024
 
 DEFAULT_SETTINGS = Settings.model_construct()
 """For an application whose lifespan has no settings. Nothing is read from the environment."""
+
+BODILESS_STATUSES = {204, 304}
 
 IPV4_MAPPED_PREFIX = "::ffff:"
 SLASH = ord("/")
@@ -98,14 +108,61 @@ class Parser(httptools.HttpRequestParser):
 
 
 class ClosingTransport:
-    """The transport of a request. Its `close` lets the client read the response first."""
+    """The transport of a request. Its `close` lets the client read the response first.
 
-    __slots__ = ("close", "is_closing", "write")
+    After a large piece was written, `count_unsent` is called with its size.
+    """
 
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
-        self.write = transport.write
+    __slots__ = ("_count_unsent", "_write", "close", "is_closing")
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        close: Callable[[], None],
+        count_unsent: Callable[[int], None],
+    ) -> None:
+        self._write = transport.write
+        self._count_unsent = count_unsent
         self.is_closing = transport.is_closing
         self.close = close
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the response."""
+        self._write(data)
+        if len(data) > LARGE_PIECE_BYTES:
+            self._count_unsent(len(data))
+
+
+class ClosingCycle(RequestResponseCycle):
+    """A request with HEAD or HTTP/1.0. Without Content-Length, its response closes the connection.
+
+    - HTTP/1.0 has no chunks (RFC 9112, section 6.1): the end of the connection is that of the body.
+    - The response to HEAD is complete after its head. The body that the application still produces
+      may have no end, and the next request of the connection would wait for it.
+    """
+
+    has_no_length = False
+
+    async def send(self, message: "ASGISendEvent") -> None:
+        """Send a part of the response."""
+        if message["type"] == "http.response.start" and _has_body_without_length(message):
+            self.has_no_length = True
+            self.keep_alive = False
+            self.chunked_encoding = False
+            await super().send(message)
+            if self.scope["method"] == "HEAD":
+                self.transport.close()
+            return
+        if message["type"] == "http.response.body" and self.has_no_length:
+            # Uvicorn refuses a body of another length.
+            self.expected_content_length = len(message.get("body", b""))
+        await super().send(message)
+
+
+def _has_body_without_length(message: "HTTPResponseStartEvent") -> bool:
+    if message["status"] in BODILESS_STATUSES:
+        return False
+    return all(name.lower() != b"content-length" for name, _ in message.get("headers", ()))
 
 
 class FailedBody(bytearray):
@@ -171,7 +228,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
         if self.client is not None and self.client[0].startswith(IPV4_MAPPED_PREFIX):
             # A dual-stack socket. FORWARDED_ALLOW_IPS has IPv4 addresses in their usual form.
             self.client = (self.client[0].removeprefix(IPV4_MAPPED_PREFIX), self.client[1])
-        self.closing_transport = ClosingTransport(transport, self.close)
+        self.closing_transport = ClosingTransport(transport, self.close, self._count_unsent)
         self.factory.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -186,7 +243,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection of a client that will send no more, until it has its responses."""
         self.has_ended = True
-        if self._has_responded() or self._has_answered_head():
+        if self._has_responded():
             return False
         self.cycle.keep_alive = False
         if self.phase is Phase.BODY:
@@ -248,10 +305,24 @@ class StrictHttpProtocol(HttpToolsProtocol):
         lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
+    def _should_upgrade(self) -> bool:
+        """Whether to accept an offer of WebSockets (RFC 6455, section 4.1).
+
+        The protocol for WebSockets would read a body as frames, and would write between the
+        responses to earlier requests.
+        """
+        is_get = self.parser.get_method() == b"GET" and self.parser.get_http_version() == "1.1"
+        return is_get and self._has_responded() and super()._should_upgrade()
+
     def handle_websocket_upgrade(self) -> None:
         """Leave the connection to the protocol for WebSockets, if a fork has installed one."""
         self._unregister()
         super().handle_websocket_upgrade()
+        # The protocol has the address of the socket. The task that it has created reads the scope
+        # later. There is no scope if the handshake is not valid.
+        scope = getattr(self.transport.get_protocol(), "scope", None)
+        if scope is not None:
+            scope["client"] = self.client
 
     def shutdown(self) -> None:
         """Let the streams end when the server stops, also without Gunicorn's worker.
@@ -304,6 +375,9 @@ class StrictHttpProtocol(HttpToolsProtocol):
             self._check_held_bytes()
         super().on_headers_complete()
         self.cycle.transport = self.closing_transport  # type: ignore[assignment]
+        if self.scope["method"] == "HEAD" or self.scope["http_version"] == "1.0":
+            # Uvicorn has created the object, and its task has not begun.
+            self.cycle.__class__ = ClosingCycle
         self._enter(Phase.BODY)
         self.pending_bytes = 0
         self.body_bytes = 0
@@ -493,14 +567,6 @@ class StrictHttpProtocol(HttpToolsProtocol):
             return True
         return self.phase is Phase.LINGERING
 
-    def _has_answered_head(self) -> bool:
-        """Whether the client has the response to a HEAD request, which has no body.
-
-        The application may still stream one. If it streams without end, as for server-sent events,
-        it would never stop, because no write can fail.
-        """
-        return self.cycle.response_started and self.cycle.scope["method"] == "HEAD"
-
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
         self.phase_began_at = self.factory.elapsed_seconds
@@ -521,7 +587,16 @@ class StrictHttpProtocol(HttpToolsProtocol):
             detail = "The server is receiving too many large requests."
             raise ProblemError(503, detail, {"Retry-After": "1"})
 
+    def _count_unsent(self, size: int) -> None:
+        """Count a piece of the response that was written and is still in memory.
+
+        All of it is, until the last byte is sent.
+        """
+        if self.transport.get_write_buffer_size() > 0:
+            self.factory.hold_unsent(self, size)
+
     def _unregister(self) -> None:
         """Remove this connection from the state that all connections share."""
         self._release()
+        self.factory.release_unsent(self)
         self.factory.connections.pop(self, None)

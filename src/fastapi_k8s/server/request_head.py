@@ -6,6 +6,7 @@ The functions raise ProblemError, which becomes the response.
 import re
 import sys
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from typing import Any, TypeAlias
 
 from ..errors import ProblemError
@@ -15,7 +16,9 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 HEADER_OVERHEAD_BYTES = 32
 """More than a header line or a request line has besides name, value and URL."""
 
-HOST_PATTERN = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:[0-9]*)?", re.ASCII)
+HOST_PATTERN = re.compile(
+    rb"(\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|([\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(:[0-9]*)?", re.ASCII
+)
 """RFC 3986, section 3.2.2, without IPvFuture, which nobody uses."""
 
 ABSOLUTE_FORM_PATTERN = re.compile(rb"https?://([^/?#]+)(.*)", re.IGNORECASE)
@@ -66,8 +69,17 @@ def find_host(headers: Headers, version: str) -> bytes | None:
 
 def check_host(host: bytes) -> None:
     """Raise ProblemError unless `host` is a host name or an address, with or without a port."""
-    if not HOST_PATTERN.fullmatch(host):
+    parts = HOST_PATTERN.fullmatch(host)
+    if parts is None or not (parts["ipv6"] is None or _is_ipv6_address(parts["ipv6"])):
         raise ProblemError(400, "The host is not valid.")
+
+
+def _is_ipv6_address(text: bytes) -> bool:
+    try:
+        IPv6Address(text.decode())
+    except ValueError:
+        return False
+    return True
 
 
 def split_absolute_url(url: bytes) -> tuple[bytes, bytes]:
