@@ -59,7 +59,6 @@ class Gunicorn:
         # Each request opens a connection, so that any worker can accept it.
         headers = {"Connection": "close"}
         self.client = httpx.Client(base_url=self.url, headers=headers, timeout=30)
-        wait_until(self.is_alive, 30, "the first response")
 
     def is_alive(self) -> bool:
         assert self.process.poll() is None, self.stderr.read_text()
@@ -179,12 +178,17 @@ def running_gunicorn(environment: dict[str, str], *arguments: str) -> Iterator[G
     with TemporaryDirectory() as folder:
         gunicorn = Gunicorn(Path(folder), environment, *arguments)
         try:
+            wait_until(gunicorn.is_alive, 30, "the first response")
             yield gunicorn
         finally:
-            gunicorn.stop()
             gunicorn.client.close()
-            # pytest shows it if the test has failed.
-            print(gunicorn.stdout.read_text()[-PRINTED_CHARACTERS:])
+            try:
+                gunicorn.stop()
+            finally:
+                gunicorn.process.kill()  # if it has not stopped; its workers then stop, too
+                gunicorn.process.wait()
+                # pytest shows it if the test has failed.
+                print(gunicorn.stdout.read_text()[-PRINTED_CHARACTERS:])
 
 
 async def test_it_serves_with_one_worker_and_stops_with_code_0_and_without_files(
