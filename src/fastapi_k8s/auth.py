@@ -88,7 +88,7 @@ def create_token_verifier(settings: Settings) -> "TokenVerifier | None":
     """The verifier of access tokens, or None without JWT_ISSUER: then PyJWT is not imported."""
     if not settings.jwt_issuer:
         return None
-    from .access_tokens import TokenVerifier  # noqa: PLC0415
+    from .access_tokens import TokenVerifier  # noqa: PLC0415 (needs the extra)
 
     return TokenVerifier(settings)
 

@@ -249,7 +249,7 @@ class ErrorMiddleware:
         except asyncio.CancelledError:
             if "response_is_complete" in scope:
                 # The access log line, which has the same request id, was written before.
-                logger.error("background task cancelled")  # noqa: TRY400 (the stack says nothing)
+                logger.error("background task cancelled")  # noqa: TRY400 (the stack does not help)
             if "response_status" in scope:
                 raise
             response = problem_response(

@@ -244,7 +244,7 @@ def test_the_lines_of_uvicorn_about_websockets_have_no_query_and_are_no_errors()
 
 
 def test_the_filter_removes_queries_and_discards_the_error_of_a_refused_websocket() -> None:
-    """The other tests of the filter run in a process of their own, without coverage."""
+    """The other tests of the filter run in a separate process, without coverage."""
     other = logging.makeLogRecord({"msg": "%(path)s", "args": {"path": "/a?b"}})
     line = logging.makeLogRecord({"msg": "%s %d", "args": ("/a?b", 403)})
     refused = logging.makeLogRecord({"msg": REFUSED_WEBSOCKET})
